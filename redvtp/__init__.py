@@ -1,0 +1,19 @@
+"""Visual-token pruning for diffusion vision-language models.
+
+>>> import redvtp
+>>> model = redvtp.load("mini/llada_v")
+>>> out = model.generate(image, "What is TOTAL?", prune=redvtp.RedVTP(keep=0.25), steps=16, length=32)
+"""
+
+from redvtp.generation import Decoding, Recorder, Settings
+from redvtp.model import Answer, Model, load
+from redvtp.models.base import Prompt
+from redvtp.pruning import FastV, LladaFastV, Oracle, Random, RedVTP, Shuffled, ToMe, Uniform
+from redvtp.selection import Count, Cut, Mass, Needs, Selection, Share, View
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer", "Count", "Cut", "Decoding", "FastV", "LladaFastV", "Mass", "Model", "Needs", "Oracle", "Prompt",
+    "Random", "Recorder", "RedVTP", "Selection", "Settings", "Share", "Shuffled", "ToMe", "Uniform", "View", "load",
+]  # fmt: skip

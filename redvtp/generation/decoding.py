@@ -1,0 +1,509 @@
+"""The denoising loop: masked response, step by step, with cuts where a pruning method asks for them.
+
+Source: official_code §3 (sampler) and §5 (where RedVTP acts in it); every sample of a batch gets what it
+would get alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import LongTensor, Tensor
+
+from redvtp.attention import AttentionProbe
+from redvtp.flops import forward_flops
+from redvtp.generation.history import CutRecord, Recorder, StepRecord
+from redvtp.generation.sampling import (
+    confidence,
+    even_quotas,
+    first_occurrence,
+    pick_tokens,
+    transfer_rows,
+)
+from redvtp.generation.settings import Settings
+from redvtp.models.base import Host, LayerCut, State, take_columns
+from redvtp.pruning.base import Pruner
+from redvtp.selection import Cut, Needs, Selection, View
+from redvtp.sequence import PROMPT, VISUAL, Layout
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one sample ended with.
+
+    Attributes:
+        ids: the response up to the stop, plus the suffix.
+        canvas: all G response ids, masks included.
+        kept: indices of the visual tokens left after the last lasting cut, into the original ones.
+        layout: of the last sequence, one sample.
+        steps: forwards that this sample took part in (NFE).
+        tokens_fed: sum over steps of the language model's input length, averaged over layers.
+        flops: of the language model and its head over all steps (see redvtp.flops).
+    """
+
+    ids: list[int]
+    canvas: LongTensor
+    kept: LongTensor
+    layout: Layout
+    steps: int
+    tokens_fed: float
+    flops: int
+
+
+def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse, before any work, a method that this host, these settings or these inputs cannot serve.
+
+    Raises:
+        ValueError: naming the method and what is missing.
+    """
+    if pruner is None:
+        return
+    cuts = pruner.cuts(settings.steps, host.layers)
+    for step in {cut.step for cut in cuts}:
+        if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
+            raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
+    for cut in cuts:
+        cut.check(settings.steps, host.layers)
+        needs = pruner.needs(cut)
+        wanted = {"attention"} if needs.attention else set()
+        wanted |= {"states"} if needs.states else set()
+        wanted |= {"in_layer"} if cut.layer is not None else set()
+        wanted |= {"rejoin"} if cut.until is not None else set()
+        if not wanted <= host.can:
+            raise ValueError(f"{pruner.name} needs {sorted(wanted - host.can)}, which host {host.name} cannot do")
+        if needs.attention and cut.step == 0:
+            raise ValueError(f"{pruner.name}: a cut before the first forward (step 0) has no attention to look at")
+        for layer in needs.layers or ():
+            top = host.layers if cut.layer is None else cut.layer
+            if not 1 <= layer <= top:
+                raise ValueError(f"{pruner.name}: layer {layer} is out of range, expected 1..{top}")
+        for name in needs.extras:
+            if name not in extras:
+                raise ValueError(f"{pruner.name} needs the extra {name!r} for each sample; got {sorted(extras)}")
+
+
+class Decoding:
+    """One batch being denoised. ``step`` advances it, ``run`` finishes it, ``fork`` tries another method from here.
+
+    Args:
+        host: the model.
+        state: from ``host.begin``; its layout already holds the response (and suffix).
+        settings: see Settings.
+        pruner: the method, or None.
+        seeds: one a sample (default: the settings' seed for each).
+        extras: per-sample extras that a method asks for.
+        stop_ids, suffix_ids: the settings' texts as token ids.
+        recorder: collects the history.
+        watch: attention rows to record in every step although no method asks, so that a fork may use them.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        state: State,
+        settings: Settings,
+        pruner: Pruner | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        extras: Mapping[str, Sequence[Any]] | None = None,
+        stop_ids: Sequence[Sequence[int]] = (),
+        suffix_ids: Sequence[int] = (),
+        recorder: Recorder | None = None,
+        watch: Needs | None = None,
+    ) -> None:
+        self.host, self.settings, self.recorder, self.watch = host, settings, recorder, watch
+        self.extras = dict(extras or {})
+        check_pruner(pruner, host, settings, self.extras)
+        if settings.cfg_scale and "guidance" not in host.can:
+            raise ValueError(f"cfg_scale={settings.cfg_scale}: host {host.name} cannot do guidance")
+        batch, g = state.layout.kind.shape[0], settings.length
+        device = state.embeds.device
+        self.batch = batch
+        self.stop_ids = [list(ids) for ids in stop_ids]
+        self.suffix_ids = list(suffix_ids)
+        if state.layout.length - state.layout.prompt_length != g + len(self.suffix_ids):
+            raise ValueError(
+                f"the state was begun for {state.layout.length - state.layout.prompt_length} response and suffix "
+                f"tokens, the settings ask for {g} + {len(self.suffix_ids)}"
+            )
+        self.seeds = [settings.seed] * batch if seeds is None else list(map(int, seeds))
+        if len(self.seeds) != batch:
+            raise ValueError(f"{len(self.seeds)} seeds for {batch} samples")
+        self.random = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        self.canvas = torch.full((batch, g + len(self.suffix_ids)), host.mask_id, device=device)
+        if self.suffix_ids:
+            self.canvas[:, g:] = torch.tensor(self.suffix_ids, device=device)
+        self.stop_at = torch.full((batch,), g, device=device)
+        self.stopped = torch.zeros(batch, dtype=torch.bool, device=device)
+        self.block = torch.full((batch,), -1, device=device)
+        self.index = torch.zeros(batch, dtype=torch.long, device=device)
+        self.quotas = torch.zeros(batch, settings.block_steps, dtype=torch.long, device=device)
+        self.kept = [torch.arange(int(n)) for n in state.original]
+        self.layouts: list[Layout | None] = [None] * batch
+        self.taken = [0] * batch
+        self.fed = torch.zeros(batch, dtype=torch.float64)
+        self.flops = [0] * batch
+        self.done_steps = 0
+        self.active = torch.arange(batch, device=device)
+        self.state = state
+        self.guide = host.unconditional(state) if settings.cfg_scale else None
+        self.attention: AttentionProbe | None = None
+        self._seen: tuple[Tensor, Tensor] | None = None
+        self._set_pruner(pruner)
+        self._advance()
+        self._cut_between(0)
+
+    # ---- the loop ----------------------------------------------------------------------------------------
+
+    def run(self) -> list[Result]:
+        """Take the steps that are left; one Result a sample."""
+        while self.step():
+            pass
+        return self.results()
+
+    def step(self) -> bool:
+        """One forward for the samples that still run, its transfer, and the cuts that follow; False when over."""
+        if not len(self.active):
+            return False
+        step, settings, g = self.done_steps + 1, self.settings, self.settings.length
+        active, canvas = self.active, self.canvas[self.active]
+        masked = canvas[:, :g] == self.host.mask_id
+        rows = torch.zeros_like(canvas, dtype=torch.bool)
+        rows[:, :g] = masked
+        probe = self._probe(step)
+        in_step: dict[int, tuple[Cut, Selection]] = {}
+        cuts = self._layer_cuts(step, probe, masked, in_step)
+        output = self.host.forward(self.state, canvas, rows, probe, cuts)
+        logits = output.logits
+        if self.guide is not None:
+            # Both branches keep the same tokens: the unconditional one replays the selections.
+            replay = {
+                layer: LayerCut(lambda hidden, layout, s=selection: s, cuts[layer].positions, cut.until)
+                for layer, (cut, selection) in in_step.items()
+            }
+            free = self.host.forward(self.guide, canvas, rows, None, replay).logits
+            logits = free + (settings.cfg_scale + 1) * (logits - free)
+        logits[:, list(self.host.banned_ids)] = float("-inf")
+
+        noise = self._noise(masked, logits.shape[-1])
+        predicted, conf = canvas[:, :g].clone(), torch.full(masked.shape, float("-inf"), dtype=torch.float64)
+        conf = conf.to(logits.device)
+        if len(logits):
+            tokens = pick_tokens(logits, settings.temperature, noise.get("tokens"))
+            predicted[masked] = tokens
+            conf[masked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
+        limit = torch.where(self.stopped[active], self.stop_at[active], (self.block[active] + 1) * settings.block)
+        conf[torch.arange(g, device=conf.device)[None] >= limit[:, None]] = float("-inf")
+        quota = self.quotas[active, self.index[active]]
+        moved = transfer_rows(conf, quota)
+        canvas[:, :g] = torch.where(moved, predicted, canvas[:, :g])
+        self.canvas[active] = canvas
+        undecided = canvas[:, :g] == self.host.mask_id
+
+        fed = output.lengths.double().mean(0).cpu()
+        self.fed[active.cpu()] += fed
+        per_sample = forward_flops(self.host.config.text_config, output.lengths.cpu(), masked.sum(1).cpu())
+        for sample, flops in zip(active.tolist(), per_sample, strict=True):
+            self.taken[sample] += 1
+            self.flops[sample] += flops * (2 if self.guide is not None else 1)
+        self._record(step, canvas[:, :g], predicted, moved, conf, undecided, fed, probe, logits)
+        self.done_steps = step
+        self.attention, self._seen = probe, (undecided, moved)
+        for cut, selection in in_step.values():
+            if cut.lasting:
+                self._apply(selection)
+        self._cut_between(step)
+        self._scan_stops()
+        self.index[active] += 1
+        self._advance()
+        return bool(len(self.active))
+
+    def fork(self, pruner: Pruner | None, recorder: Recorder | None = None) -> Decoding:
+        """A copy from here on under another method, whose cut after the last step taken is made at once.
+
+        The steps so far are shared, so the method may have no cut in or before them but that one; what it
+        needs to see there must have been watched. This object is not changed.
+        """
+        if self.pruner is not None:
+            raise ValueError(f"fork from a run without a method; this one prunes with {self.pruner.name}")
+        check_pruner(pruner, self.host, self.settings, self.extras)
+        for cut in pruner.cuts(self.settings.steps, self.host.layers) if pruner else ():
+            if cut.step < self.done_steps or (cut.layer is not None and cut.step <= self.done_steps):
+                raise ValueError(f"{pruner.name} cuts at {cut}, but {self.done_steps} steps were already taken")
+        twin = copy.copy(self)
+        for name in ("canvas", "stop_at", "stopped", "block", "index", "quotas", "fed"):
+            setattr(twin, name, getattr(self, name).clone())
+        for name in ("kept", "layouts", "taken", "flops"):
+            setattr(twin, name, list(getattr(self, name)))
+        twin.random = [g.clone_state() for g in self.random]
+        twin.recorder = recorder
+        twin._set_pruner(pruner)
+        twin._cut_between(self.done_steps)
+        return twin
+
+    def results(self) -> list[Result]:
+        """What each sample has now."""
+        g = self.settings.length
+        for place, sample in enumerate(self.active.tolist()):
+            self.layouts[sample] = self.state.layout.rows(torch.tensor([place], device=self.state.embeds.device))
+        out = []
+        for b in range(self.batch):
+            end = int(self.stop_at[b]) if self.stopped[b] else g
+            out.append(
+                Result(
+                    ids=self.canvas[b, :end].tolist() + self.suffix_ids,
+                    canvas=self.canvas[b, :g].clone(),
+                    kept=self.kept[b],
+                    layout=self.layouts[b],
+                    steps=self.taken[b],
+                    tokens_fed=float(self.fed[b]),
+                    flops=self.flops[b],
+                )
+            )
+        return out
+
+    # ---- blocks and stops --------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Move each sample to its next step, block by block, and let go of those that are done."""
+        settings, g, size = self.settings, self.settings.length, self.settings.block
+        masked = self.canvas[:, :g] == self.host.mask_id
+        position = torch.arange(g, device=masked.device)
+        staying = []
+        for place, sample in enumerate(self.active.tolist()):
+            before_stop = masked[sample] & (position < self.stop_at[sample]) if self.stopped[sample] else None
+            block, index = int(self.block[sample]), int(self.index[sample])
+            while block < settings.blocks:
+                over = before_stop is not None and not bool(before_stop.any())
+                if block >= 0 and not over and index < settings.block_steps:
+                    if bool(masked[sample, block * size : (block + 1) * size].any()):
+                        break
+                block, index = block + 1, 0
+                if block < settings.blocks:
+                    left = int(masked[sample, block * size : (block + 1) * size].sum())
+                    self.quotas[sample] = torch.tensor(even_quotas(left, settings.block_steps))
+            self.block[sample], self.index[sample] = block, index
+            if block < settings.blocks:
+                staying.append(place)
+            else:
+                one = torch.tensor([place], device=masked.device)
+                self.layouts[sample] = self.state.layout.rows(one)
+        if len(staying) < len(self.active):
+            keep = torch.tensor(staying, dtype=torch.long, device=self.active.device)
+            self.active = self.active[keep]
+            if len(keep):
+                self.state = self.state.rows(keep)
+                self.guide = None if self.guide is None else self.guide.rows(keep)
+                self._seen = None if self._seen is None else tuple(part[keep] for part in self._seen)
+                self.attention = None if self.attention is None else thinned(self.attention, keep)
+
+    def _scan_stops(self) -> None:
+        """Find stop texts; once one was found only the first of the list is looked for (official)."""
+        response = self.canvas[:, : self.settings.length]
+        newly = torch.zeros_like(self.stopped)
+        for number, ids in enumerate(self.stop_ids):
+            found = first_occurrence(response, ids)
+            hit = found < self.settings.length
+            if number:
+                hit = hit & ~self.stopped
+            self.stop_at = torch.where(hit, torch.minimum(self.stop_at, found), self.stop_at)
+            newly = newly | hit
+        self.stopped = self.stopped | newly
+
+    def _noise(self, masked: Tensor, vocabulary: int) -> dict[str, Tensor]:
+        """Uniform draws of each sample's own generator, for its masked rows in order."""
+        counts, drawn = masked.sum(1).tolist(), {}
+        shapes = {"tokens": (vocabulary,)} if self.settings.temperature > 0 else {}
+        if self.settings.remasking == "random":
+            shapes["rows"] = ()
+        for name, extra in shapes.items():
+            draws = [
+                torch.rand(count, *extra, dtype=torch.float64, generator=self.random[sample])
+                for count, sample in zip(counts, self.active.tolist(), strict=True)
+            ]
+            drawn[name] = torch.cat(draws).to(masked.device)
+        return drawn
+
+    # ---- pruning -----------------------------------------------------------------------------------------
+
+    def _set_pruner(self, pruner: Pruner | None) -> None:
+        self.pruner = pruner
+        self.cuts: tuple[Cut, ...] = ()
+        # A method that keeps everything is the unpruned run, bit for bit: it makes no cut.
+        if pruner is not None and not getattr(pruner, "keeps_all", False):
+            self.cuts = pruner.cuts(self.settings.steps, self.host.layers)
+
+    def _asked(self, step: int) -> list[Needs]:
+        asked = [self._layer_needs(cut) for cut in self.cuts if cut.step == step]
+        if self.watch is not None:
+            asked.append(self.watch)
+        if self.recorder is not None and self.recorder.attention:
+            asked.append(Needs(attention=frozenset({"response"})))
+        return [needs for needs in asked if needs.attention]
+
+    def _layer_needs(self, cut: Cut) -> Needs:
+        needs = self.pruner.needs(cut)
+        if cut.layer is not None and needs.attention and needs.layers is None:
+            return replace(needs, layers=(cut.layer,))
+        return needs
+
+    def _probe(self, step: int) -> AttentionProbe | None:
+        """A probe that sees what the cuts of this step, a fork and the recorder ask for, or None."""
+        asked = self._asked(step)
+        if not asked:
+            return None
+        layout = self.state.layout
+        first = layout.prompt_length
+        rows = torch.arange(first, first + self.settings.length, device=layout.kind.device)
+        rows = rows.expand(len(self.active), -1)
+        if any("prompt" in needs.attention for needs in asked):
+            rows = torch.cat([rows, layout.columns_of(PROMPT)], 1)
+        layers = None
+        if all(needs.layers is not None for needs in asked):
+            layers = {layer for needs in asked for layer in needs.layers}
+        detailed = any(needs.layers is not None for needs in asked)
+        detailed |= self.recorder is not None and self.recorder.per_layer
+        return AttentionProbe(rows, layout.columns_of(VISUAL), layers, per_layer=detailed)
+
+    def _view(
+        self,
+        cut: Cut,
+        probe: AttentionProbe | None,
+        layout: Layout,
+        undecided: Tensor,
+        decided: Tensor,
+        states: Tensor | None,
+        size: Tensor | None,
+    ) -> View:
+        needs = self._layer_needs(cut)
+        visual = layout.columns_of(VISUAL)
+        attention = prompt_attention = prompt_rows = None
+        if needs.attention:
+            if probe is None:
+                raise ValueError(f"{self.pruner.name} needs attention that was not watched in step {cut.step}")
+            if needs.layers is None:
+                mass = probe.mean()
+            else:
+                mass = torch.stack([probe.by_layer[layer] for layer in needs.layers]).mean(0)
+            mass = present(mass, probe.columns)
+            g = self.settings.length
+            attention = mass[:, :g]
+            if "prompt" in needs.attention:
+                prompt_attention, prompt_rows = mass[:, g:], probe.rows[:, g:] >= 0
+        active = self.active.tolist()
+        return View(
+            cut=cut,
+            layout=layout,
+            visual=visual,
+            original=self.state.original,
+            undecided=undecided,
+            just_decided=decided,
+            seeds=[self.seeds[sample] for sample in active],
+            attention=attention,
+            prompt_attention=prompt_attention,
+            prompt_rows=prompt_rows,
+            states=take_columns(states, visual) if needs.states and states is not None else None,
+            size=None if size is None else size.gather(1, visual.clamp(min=0)),
+            extras={name: [values[sample] for sample in active] for name, values in self.extras.items()},
+        )
+
+    def _layer_cuts(
+        self, step: int, probe: AttentionProbe | None, masked: Tensor, made: dict[int, tuple[Cut, Selection]]
+    ) -> dict[int, LayerCut]:
+        def cutter(cut: Cut) -> LayerCut:
+            def select(hidden: Tensor, layout: Layout) -> Selection:
+                view = self._view(cut, probe, layout, masked, torch.zeros_like(masked), hidden, None)
+                selection = self.pruner.select(view)
+                made[cut.layer] = (cut, selection)
+                self._record_cut(cut, selection, layout)
+                return selection
+
+            return LayerCut(select, self.pruner.positions, cut.until)
+
+        return {cut.layer: cutter(cut) for cut in self.cuts if cut.step == step and cut.layer is not None}
+
+    def _cut_between(self, step: int) -> None:
+        """The cut after ``step``'s transfer, for the samples that have something left to decide."""
+        for cut in self.cuts:
+            if cut.step != step or cut.layer is not None or not len(self.active):
+                continue
+            g = self.settings.length
+            if self._seen is None:
+                undecided = self.canvas[self.active, :g] == self.host.mask_id
+                decided = torch.zeros_like(undecided)
+            else:
+                undecided, decided = self._seen
+            if not bool(undecided.any()):
+                continue  # nothing left to guide or to speed up (official_code §5.2)
+            layout = self.state.layout
+            # The guide rows of a finished sample are empty; any row will do, for it runs no more.
+            finished = ~undecided.any(1, keepdim=True)
+            view = self._view(
+                cut, self.attention, layout, undecided | finished, decided, self.state.embeds, self.state.size
+            )
+            selection = self.pruner.select(view)
+            self._record_cut(cut, selection, layout)
+            self._apply(selection)
+
+    def _apply(self, selection: Selection) -> None:
+        """Make a selection last: shorten the state, and both branches under guidance."""
+        for place, sample in enumerate(self.active.tolist()):
+            keep = selection.keep[place]
+            self.kept[sample] = self.kept[sample][keep[keep >= 0].cpu()]
+        self.state = self.state.apply(selection, self.pruner.positions)
+        if self.guide is not None:
+            self.guide = self.guide.apply(selection, self.pruner.positions)
+
+    # ---- history -----------------------------------------------------------------------------------------
+
+    def _record(self, step, tokens, predicted, moved, conf, undecided, fed, probe, logits) -> None:
+        if self.recorder is None:
+            return
+        g, wanted = self.settings.length, self.recorder.attention
+        self.recorder.steps.append(
+            StepRecord(
+                step=step,
+                samples=self.active.clone(),
+                tokens=tokens.clone(),
+                predicted=predicted,
+                transferred=moved,
+                confidence=conf,
+                undecided=undecided,
+                block=self.block[self.active].clone(),
+                index=self.index[self.active].clone(),
+                fed=fed,
+                attention=probe.mean()[:, :g] if wanted else None,
+                by_layer={k: v[:, :g] for k, v in probe.by_layer.items()} if wanted and probe.per_layer else {},
+                logits=logits.clone() if self.recorder.logits else None,
+            )
+        )
+
+    def _record_cut(self, cut: Cut, selection: Selection, layout: Layout) -> None:
+        if self.recorder is not None:
+            self.recorder.cuts.append(CutRecord(cut, self.active.clone(), selection, layout))
+
+
+def present(mass: Tensor, columns: LongTensor) -> Tensor:
+    """``[B, R, n']`` the attention to the columns that are still there (a cut inside the step may have
+    dropped some), in order, padded on the right with zeros."""
+    if bool((columns >= 0).all()):
+        return mass
+    there = [torch.nonzero(c >= 0).flatten() for c in columns]
+    width = max(len(t) for t in there)
+    out = mass.new_zeros(*mass.shape[:2], width)
+    for b, index in enumerate(there):
+        out[b, :, : len(index)] = mass[b][:, index]
+    return out
+
+
+def thinned(probe: AttentionProbe, keep: LongTensor) -> AttentionProbe:
+    """The probe of the samples ``keep``."""
+    fewer = copy.copy(probe)
+    fewer.rows, fewer.columns = probe.rows[keep], probe.columns[keep]
+    fewer.total = None if probe.total is None else probe.total[keep]
+    fewer.by_layer = {layer: mass[keep] for layer, mass in probe.by_layer.items()}
+    return fewer

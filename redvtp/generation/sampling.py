@@ -1,0 +1,74 @@
+"""Pure tensor rules of one denoising step: quotas, tokens, confidences, transfer, stop scan.
+
+Source: official_code §3 (LLaDA-V's sampler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import LongTensor, Tensor
+
+
+def even_quotas(masked: int, steps: int) -> list[int]:
+    """Tokens to commit in each step: ``masked`` split evenly, the first steps taking the remainder."""
+    base, rest = divmod(masked, steps)
+    return [base + (i < rest) for i in range(steps)]
+
+
+def pick_tokens(logits: Tensor, temperature: float, noise: Tensor | None) -> LongTensor:
+    """``[M]`` the likeliest token of each row, or a Gumbel draw: argmax of exp(l) / (-log u)^temperature.
+
+    Args:
+        logits: ``[M, V]``, banned tokens at -inf.
+        noise: ``[M, V]`` uniform draws in fp64, needed where temperature > 0.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    # The logarithm of the official fp64 quotient: the same argmax, without its overflow.
+    return (logits.double() - temperature * torch.log(-torch.log(noise))).argmax(-1)
+
+
+def confidence(logits: Tensor, tokens: LongTensor, rule: str, noise: Tensor | None = None) -> Tensor:
+    """``[M]`` fp64 confidence of each row; larger is committed earlier.
+
+    fp64 as in the official code: confidences near 1 differ by less than fp32 resolves, and their order
+    decides which rows are committed.
+
+    Args:
+        logits: ``[M, V]`` without noise, banned tokens at -inf.
+        rule: "low_confidence" (probability of the token), "entropy" (its negative), "margin" or "random".
+        noise: ``[M]`` uniform draws for "random".
+    """
+    if rule == "random":
+        return noise
+    p = torch.softmax(logits.double(), -1)
+    if rule == "low_confidence":
+        return p.gather(1, tokens[:, None])[:, 0]
+    if rule == "entropy":
+        return (p * torch.log(p + 1e-10)).sum(-1)
+    top2 = p.topk(2, -1).values
+    return top2[:, 0] - top2[:, 1]
+
+
+def transfer_rows(conf: Tensor, quota: LongTensor) -> Tensor:
+    """``[B, G]`` True for the rows to commit: the ``quota [B]`` most confident, ties to the earlier row.
+
+    Rows at -inf are never committed, so a sample with fewer eligible rows commits fewer.
+    """
+    order = torch.sort(conf, dim=1, descending=True, stable=True).indices
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(conf.shape[1], device=conf.device).expand_as(order))
+    return (rank < quota[:, None]) & (conf > float("-inf"))
+
+
+def first_occurrence(tokens: LongTensor, pattern: Sequence[int]) -> LongTensor:
+    """``[B]`` where ``pattern`` first starts in each row of ``tokens [B, G]``; G where it does not occur."""
+    length = tokens.shape[1]
+    if not pattern or len(pattern) > length:
+        return tokens.new_full((len(tokens),), length)
+    windows = tokens.unfold(1, len(pattern), 1)
+    hit = (windows == tokens.new_tensor(list(pattern))).all(-1)
+    position = torch.arange(hit.shape[1], device=tokens.device).expand_as(hit)
+    return torch.where(hit, position, length).amin(1)

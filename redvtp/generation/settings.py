@@ -1,0 +1,72 @@
+"""How a response is generated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REMASKING = ("low_confidence", "random", "entropy", "margin")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the denoising loop; the defaults are LLaDA-V's (official_code §3).
+
+    Attributes:
+        length: response tokens G.
+        steps: denoising steps K over the whole response.
+        block_length: tokens of a semi-autoregressive block; None means one block.
+        remasking: which rows are committed first: by confidence ("low_confidence"), at "random", by least
+            "entropy", or by "margin" between the two likeliest tokens.
+        temperature: 0 is greedy; above it, tokens are drawn with Gumbel noise from a seeded generator.
+        cfg_scale: classifier-free guidance; 0 is off.
+        seed: of every random draw.
+        stop: texts that end a response.
+        suffix: text that follows the response and conditions it.
+
+    Raises:
+        ValueError: lengths that do not divide, or a value out of range.
+    """
+
+    length: int = 32
+    steps: int = 16
+    block_length: int | None = None
+    remasking: str = "low_confidence"
+    temperature: float = 0.0
+    cfg_scale: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    suffix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("length", "steps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
+        block = self.block
+        if isinstance(block, bool) or not isinstance(block, int) or block < 1 or self.length % block:
+            raise ValueError(f"block_length={block!r}: expected a divisor of length={self.length}")
+        if self.steps % self.blocks:
+            raise ValueError(f"steps={self.steps}: expected a multiple of the {self.blocks} blocks")
+        if self.remasking not in REMASKING:
+            raise ValueError(f"remasking={self.remasking!r}: expected one of {', '.join(REMASKING)}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature!r}: expected 0 or more")
+        if not self.cfg_scale >= 0:
+            raise ValueError(f"cfg_scale={self.cfg_scale!r}: expected 0 or more")
+        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            raise ValueError(f"stop={self.stop!r}: expected a tuple of non-empty texts")
+
+    @property
+    def block(self) -> int:
+        """Tokens of a block."""
+        return self.length if self.block_length is None else self.block_length
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return self.length // self.block
+
+    @property
+    def block_steps(self) -> int:
+        """Steps of a block."""
+        return self.steps // self.blocks

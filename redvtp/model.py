@@ -1,0 +1,165 @@
+"""A loaded model: questions in, answers out, with or without pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from redvtp.generation.decoding import Decoding, Result, check_pruner
+from redvtp.generation.history import Recorder
+from redvtp.generation.settings import Settings
+from redvtp.models.base import Host, Prompt
+from redvtp.models.checkpoint import CheckpointError, read_json
+from redvtp.models.llada_v import LladaV
+from redvtp.pruning.base import Pruner
+from redvtp.sequence import Layout
+
+HOSTS = {LladaV.name: LladaV}
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one question got.
+
+    Attributes:
+        text: the response up to its stop, without special tokens.
+        ids: its token ids, the suffix included.
+        kept: indices of the visual tokens left at the end, into the original ones.
+        layout: of the last sequence; traces kept tokens back to pixels.
+        steps: forwards (NFE).
+        tokens_fed: sum over steps of the input length, averaged over layers.
+        flops: of the language model over all steps.
+    """
+
+    text: str
+    ids: list[int]
+    kept: torch.Tensor
+    layout: Layout
+    steps: int
+    tokens_fed: float
+    flops: int
+
+
+class Model:
+    """A host with its tokenizer; calls leave nothing changed on it."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def generate(
+        self,
+        image: Any,
+        question: str,
+        *,
+        prune: Pruner | None = None,
+        seed: int = 0,
+        recorder: Recorder | None = None,
+        extras: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Answer:
+        """Answer one question.
+
+        Args:
+            image: a path, PIL image or array; a list of them; or None for text only.
+            prune: the method, e.g. ``RedVTP(keep=0.25)``.
+            settings: fields of redvtp.generation.Settings (steps, length, ...).
+
+        Raises:
+            ValueError: bad settings, method, markers or image, before any forward.
+        """
+        images = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
+        return self.generate_batch(
+            [Prompt(question, images)],
+            prune=prune,
+            seeds=[seed],
+            recorder=recorder,
+            extras={name: [value] for name, value in (extras or {}).items()},
+            **settings,
+        )[0]
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        prune: Pruner | None = None,
+        seeds: Sequence[int] | None = None,
+        recorder: Recorder | None = None,
+        extras: Mapping[str, Sequence[Any]] | None = None,
+        **settings: Any,
+    ) -> list[Answer]:
+        """Answer a batch; each sample gets what it would get alone."""
+        run = self.start(prompts, prune=prune, seeds=seeds, recorder=recorder, extras=extras, **settings)
+        return [self.answer(result) for result in run.run()]
+
+    def start(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        prune: Pruner | None = None,
+        seeds: Sequence[int] | None = None,
+        recorder: Recorder | None = None,
+        extras: Mapping[str, Sequence[Any]] | None = None,
+        watch=None,
+        **settings: Any,
+    ) -> Decoding:
+        """A batch before its first step (see redvtp.generation.Decoding).
+
+        ``stop`` defaults to ``("<|eot_id|>",)``, which the official evaluation always adds (official_code §3.3).
+        """
+        settings.setdefault("stop", ("<|eot_id|>",))
+        chosen = Settings(**settings)
+        check_pruner(prune, self.host, chosen, extras or {})
+        suffix = self.encode(chosen.suffix)
+        state = self.host.begin(prompts, chosen.length, len(suffix))
+        return Decoding(
+            self.host,
+            state,
+            chosen,
+            prune,
+            seeds=seeds,
+            extras=extras,
+            stop_ids=[self.encode(text) for text in chosen.stop],
+            suffix_ids=suffix,
+            recorder=recorder,
+            watch=watch,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without special tokens around them."""
+        return self.host.tokenizer(text, add_special_tokens=False).input_ids if text else []
+
+    def answer(self, result: Result) -> Answer:
+        """A finished sample with its text."""
+        return Answer(
+            text=self.host.tokenizer.decode(result.ids, skip_special_tokens=True).strip(),
+            ids=result.ids,
+            kept=result.kept,
+            layout=result.layout,
+            steps=result.steps,
+            tokens_fed=result.tokens_fed,
+            flops=result.flops,
+        )
+
+
+def load(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Model:
+    """A model by folder, or by its name in ``data/``, e.g. "mini/llada_v".
+
+    Raises:
+        CheckpointError: no such folder, or one that does not hold a model of a known host.
+    """
+    folder = Path(name)
+    if not folder.is_dir() and (DATA / name).is_dir():
+        folder = DATA / name
+    if not folder.is_dir():
+        shipped = sorted(str(p.parent.relative_to(DATA)) for p in DATA.glob("mini/*/config.json"))
+        raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
+    own = folder / "redvtp.json"
+    host = read_json(own).get("host") if own.is_file() else LladaV.name
+    if host not in HOSTS:
+        raise CheckpointError(f"{own}: unknown host {host!r}, expected one of {', '.join(HOSTS)}")
+    return Model(HOSTS[host].from_folder(folder, dtype=dtype, device=device))

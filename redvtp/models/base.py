@@ -1,0 +1,185 @@
+"""What generation asks of a host model: begin a state, run a forward, say what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import LongTensor, Tensor
+
+from redvtp.attention import AttentionProbe
+from redvtp.selection import POSITIONS, Selection
+from redvtp.sequence import VISUAL, Layout
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question about any number of images.
+
+    Attributes:
+        question: text; may hold as many ``<image>`` markers as there are images, else they go in front.
+        images: PIL images, file paths, or arrays (see redvtp.images.read_image).
+    """
+
+    question: str
+    images: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """Embeddings of everything before the response, and what each column of the whole sequence is.
+
+    Attributes:
+        embeds: ``[B, P, D]`` prompt and visual embeddings, padded on the left.
+        layout: of all T = P + response + suffix columns.
+        positions: ``[B, T]`` rotary positions.
+        original: ``[B]`` visual tokens before any cut.
+        size: ``[B, T]`` originals that each column stands for, or None where nothing was merged.
+    """
+
+    embeds: Tensor
+    layout: Layout
+    positions: LongTensor
+    original: LongTensor
+    size: Tensor | None = None
+
+    def apply(self, selection: Selection, positions: str = "compact") -> State:
+        """The state in which only the selection's visual tokens are left.
+
+        Args:
+            positions: "compact" closes the gaps (official), "original" leaves each token where it was.
+        """
+        visual = self.layout.columns_of(VISUAL)
+        columns = self.layout.keep_visual(visual, selection.keep)
+        embeds = merge_visual(self.embeds, visual, selection)
+        prompt = columns[:, : columns.shape[1] - (self.layout.length - self.layout.prompt_length)]
+        layout = self.layout.take(columns)
+        return replace(
+            self,
+            embeds=take_columns(embeds, prompt),
+            layout=layout,
+            positions=move_positions(self.positions, layout, columns, positions),
+            size=move_size(self.size, visual, columns, selection),
+        )
+
+    def rows(self, index: LongTensor) -> State:
+        """The state of the samples ``index``, without the padding that they no longer need."""
+        layout = self.layout.rows(index)
+        spare = int((~layout.real).sum(1).min())
+        keep = torch.arange(spare, layout.length)
+        return replace(
+            self,
+            embeds=self.embeds[index, spare:],
+            layout=layout.take(keep.expand(len(index), -1)) if spare else layout,
+            positions=self.positions[index, spare:],
+            original=self.original[index],
+            size=None if self.size is None else self.size[index, spare:],
+        )
+
+
+@dataclass(frozen=True)
+class LayerCut:
+    """A cut inside a forward.
+
+    Attributes:
+        select: called with the hidden states ``[B, T, D]`` after the layer and the layout there.
+        positions: rotary positions of the rest of the forward, "compact" or "original".
+        until: the dropped tokens rejoin before this layer.
+    """
+
+    select: Callable[[Tensor, Layout], Selection]
+    positions: str = "compact"
+    until: int | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one forward returns.
+
+    Attributes:
+        logits: ``[M, V]`` fp32, one row for each True of ``logit_rows``, in row-major order.
+        lengths: ``[L, B]`` real columns that each decoder layer ran on.
+    """
+
+    logits: Tensor
+    lengths: LongTensor
+
+
+class Host(Protocol):
+    """A diffusion vision-language model, as the denoising loop sees it."""
+
+    name: str
+    can: frozenset[str]
+    layers: int
+    mask_id: int
+    banned_ids: tuple[int, ...]
+
+    def begin(self, prompts: Sequence[Prompt], length: int, suffix: int = 0) -> State:
+        """Encode the prompts and lay out a response of ``length`` tokens and a suffix of ``suffix``."""
+
+    def forward(
+        self,
+        state: State,
+        canvas: LongTensor,
+        logit_rows: Tensor,
+        probe: AttentionProbe | None = None,
+        at_layer: Mapping[int, LayerCut] | None = None,
+    ) -> Output:
+        """One forward over the state and ``canvas [B, G + suffix]``; logits of the rows in ``logit_rows``."""
+
+    def unconditional(self, state: State) -> State:
+        """The state with everything before the response replaced by the mask embedding (guidance)."""
+
+
+def take_columns(values: Tensor, columns: LongTensor) -> Tensor:
+    """``[B, T', D]`` columns of ``values [B, T, D]``; -1 gives zeros."""
+    index = columns.clamp(min=0)
+    taken = values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+    return taken if bool((columns >= 0).all()) else taken * (columns >= 0)[..., None].to(taken.dtype)
+
+
+def merge_visual(values: Tensor, visual: LongTensor, selection: Selection) -> Tensor:
+    """Values in which each kept visual token is the selection's weighted sum of the current ones.
+
+    Args:
+        values: ``[B, T, D]``.
+        visual: ``[B, n]`` columns of the visual tokens, -1 pads.
+    """
+    if selection.merge is None:
+        return values
+    tokens = take_columns(values, visual)
+    merged = torch.matmul(selection.merge.to(values.dtype), tokens)
+    values = values.clone()
+    for b, (keep, columns) in enumerate(zip(selection.keep, visual, strict=True)):
+        real = keep >= 0
+        values[b, columns[keep[real]]] = merged[b, real]
+    return values
+
+
+def move_size(size: Tensor | None, visual: LongTensor, columns: LongTensor, selection: Selection) -> Tensor | None:
+    """Sizes of the columns that stay; None while nothing was ever merged."""
+    if selection.size is None and size is None:
+        return None
+    moved = torch.ones_like(columns, dtype=torch.float32) if size is None else size.gather(1, columns.clamp(min=0))
+    if selection.size is not None:
+        for b in range(len(columns)):
+            real = selection.keep[b] >= 0
+            target = torch.isin(columns[b], visual[b, selection.keep[b, real]])
+            moved[b, target] = selection.size[b, real].to(moved.dtype)
+    return moved
+
+
+def move_positions(positions: LongTensor, layout: Layout, columns: LongTensor, mode: str) -> LongTensor:
+    """Rotary positions of the columns that stay, gaps closed ("compact") or not ("original")."""
+    if mode not in POSITIONS:
+        raise ValueError(f"positions={mode!r}: expected one of {', '.join(POSITIONS)}")
+    if mode == "compact":
+        return compact_positions(layout)
+    return positions.gather(1, columns.clamp(min=0)).masked_fill(columns < 0, 0)
+
+
+def compact_positions(layout: Layout) -> LongTensor:
+    """``[B, T]`` 0, 1, 2, ... over the real columns; padding reads 0."""
+    return (layout.real.long().cumsum(1) - 1).clamp(min=0)

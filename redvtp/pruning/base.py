@@ -1,0 +1,120 @@
+"""What a pruning method is, and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from redvtp.selection import POSITIONS, Budget, Cut, Needs, Selection, Share, View, as_budget, top_selection
+from redvtp.sequence import THUMBNAIL
+
+PROTECTABLE = ("newline", "thumbnail")
+
+
+class Pruner(Protocol):
+    """A method: where it cuts and what it selects. A frozen dataclass whose fields are its parameters."""
+
+    name: ClassVar[str]
+    positions: str
+
+    def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
+        """Where the method cuts in a run of ``steps`` steps of an ``layers``-layer model."""
+
+    def needs(self, cut: Cut) -> Needs:
+        """What it must see there."""
+
+    def select(self, view: View) -> Selection:
+        """What it keeps."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method that scores each visual token and keeps the best within a budget.
+
+    Attributes:
+        keep: a float in (0, 1] (share of the original visual tokens), Share, Count or Mass.
+        positions: "compact" re-numbers the tokens that stay (official), "original" leaves gaps.
+        protect: "newline" and "thumbnail" tokens that are always kept, inside the budget.
+        images: indices of the images that are pruned; None for all, ``(0,)`` is what the official code does.
+    """
+
+    name: ClassVar[str]
+
+    keep: float | Budget = field(default=0.5)
+    positions: str = "compact"
+    protect: tuple[str, ...] = ()
+    images: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", as_budget(self.keep))
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions={self.positions!r}: expected one of {', '.join(POSITIONS)}")
+        unknown = sorted(set(self.protect) - set(PROTECTABLE))
+        if unknown or isinstance(self.protect, str):
+            raise ValueError(f"protect={self.protect!r}: expected a tuple of {', '.join(PROTECTABLE)}")
+
+    def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
+        """One lasting cut after step 1; methods that cut elsewhere say so themselves."""
+        return (Cut(step=1),)
+
+    def needs(self, cut: Cut) -> Needs:
+        """Nothing but the layout."""
+        return Needs()
+
+    def score(self, view: View) -> Tensor:
+        """``[B, n]`` importance of each visual token; padding is ignored."""
+        raise TypeError(f"{type(self).__name__} does not define score(view)")
+
+    def select(self, view: View) -> Selection:
+        """Budget and deterministic top-k over ``score``: score descending, index ascending."""
+        return self.select_by(view, self.score(view))
+
+    def select_by(self, view: View, score: Tensor) -> Selection:
+        """The selection that ``score [B, n]`` leads to under this method's budget."""
+        index = view.visual.clamp(min=0)
+        image = view.layout.image.gather(1, index)
+        eligible = torch.ones_like(view.valid)
+        original = view.original
+        if self.images is not None:
+            eligible = torch.isin(image, torch.tensor(self.images, device=image.device, dtype=image.dtype))
+            original = (eligible & view.valid).sum(1)
+        protected = torch.zeros_like(view.valid)
+        if "newline" in self.protect:
+            protected |= view.layout.newline.gather(1, index)
+        if "thumbnail" in self.protect:
+            protected |= view.layout.tile.gather(1, index) == THUMBNAIL
+        if view.cut.layer is None and getattr(self.keep, "n", 1) == 0:
+            raise ValueError("Count(0): dropping every visual token is possible only inside a layer")
+        return top_selection(score, self.keep, original, eligible, protected, view.valid)
+
+    @property
+    def keeps_all(self) -> bool:
+        """True where the budget is all tokens, so that no cut can change anything."""
+        return isinstance(self.keep, Share) and self.keep.ratio == 1
+
+
+METHODS: dict[str, type] = {}
+M = TypeVar("M", bound=type)
+
+
+def register(method: M) -> M:
+    """Class decorator that puts a method into the registry under its ``name``."""
+    METHODS[method.name] = method
+    return method
+
+
+def get(name: str) -> type:
+    """The method of that name; ValueError names the ones there are."""
+    if name not in METHODS:
+        raise ValueError(f"unknown pruning method {name!r}: expected one of {', '.join(sorted(METHODS))}")
+    return METHODS[name]
+
+
+def seeded_uniform(seeds: Sequence[int], counts: Sequence[int]) -> Iterator[Tensor]:
+    """For each sample ``[count]`` uniform draws from a generator of its own."""
+    for seed, count in zip(seeds, counts, strict=True):
+        yield torch.rand(int(count), generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float64)

@@ -1,0 +1,256 @@
+"""The words that models, pruning and generation share: Cut, Selection, View, Needs and budgets.
+
+Pure data and pure tensor functions; nothing here knows a model or a method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import LongTensor, Tensor
+
+if TYPE_CHECKING:
+    from redvtp.sequence import Layout
+
+POSITIONS = ("compact", "original")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a method prunes.
+
+    Args:
+        step: 0 cuts before the first forward; ``k`` with ``layer=None`` cuts after step ``k``'s
+            transfer; otherwise the cut falls inside step ``k``.
+        layer: after this decoder layer, counted 1..L; None for a cut between forwards.
+        until: dropped tokens rejoin, unchanged, before this layer (layer skipping); in-step cuts only.
+        lasting: False drops the tokens for this step only; in-step cuts only.
+    """
+
+    step: int
+    layer: int | None = None
+    until: int | None = None
+    lasting: bool = True
+
+    def check(self, steps: int, layers: int) -> None:
+        """Raise ValueError where this cut cannot happen in ``steps`` steps of an ``layers``-layer model."""
+        last = steps if self.layer is not None else steps - 1
+        first = 1 if self.layer is not None else 0
+        if not first <= self.step <= max(last, first):
+            where = "inside a step" if self.layer is not None else "between steps"
+            raise ValueError(
+                f"step={self.step}: a cut {where} of a {steps}-step run needs a step in {first}..{max(last, first)}"
+            )
+        if self.layer is not None and not 1 <= self.layer < layers:
+            raise ValueError(f"layer={self.layer}: expected a layer in 1..{layers - 1} of a {layers}-layer model")
+        if self.layer is None and (self.until is not None or not self.lasting):
+            raise ValueError(f"{self}: until and lasting=False belong to a cut after a layer")
+        if self.until is not None and not self.layer < self.until <= layers:
+            raise ValueError(f"until={self.until}: expected a layer in {self.layer + 1}..{layers}")
+        if self.until is not None and self.lasting:
+            raise ValueError(f"{self}: tokens that rejoin are not gone; until needs lasting=False")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a method keeps of the current visual tokens.
+
+    Attributes:
+        keep: ``[B, m]`` ascending indices into each sample's current visual tokens, -1 pads on the right.
+        merge: ``[B, m, n]`` weights that build each kept token from the current ones; None drops the rest.
+        size: ``[B, m]`` number of original tokens that each kept one stands for; attention adds its log.
+    """
+
+    keep: LongTensor
+    merge: Tensor | None = None
+    size: Tensor | None = None
+
+    def rows(self, index: LongTensor) -> Selection:
+        """The selection of the samples ``index``."""
+        return Selection(
+            self.keep[index],
+            None if self.merge is None else self.merge[index],
+            None if self.size is None else self.size[index],
+        )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks to see at a cut.
+
+    Attributes:
+        attention: which attention rows: any of "response" and "prompt" (text tokens before the response).
+        layers: decoder layers, 1..L, that the attention is averaged over; None means all of them
+            (between steps) or the layer of the cut (inside a step).
+        states: the current visual tokens' states: hidden ones inside a step, embeddings between steps.
+        extras: names that the caller must supply for each sample, e.g. "evidence".
+    """
+
+    attention: frozenset[str] = frozenset()
+    layers: tuple[int, ...] | None = None
+    states: bool = False
+    extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a method sees when it selects. ``n`` is the largest number of visual tokens in the batch.
+
+    Attributes:
+        cut: the cut being made.
+        layout: of the current sequence (see redvtp.sequence.Layout).
+        visual: ``[B, n]`` columns of the visual tokens in ``layout``, -1 pads on the right.
+        original: ``[B]`` visual tokens of each sample before any cut.
+        undecided: ``[B, G]`` response rows still masked (inside a step: masked before it).
+        just_decided: ``[B, G]`` rows committed in this step (inside a step: none).
+        attention: ``[B, G, n]`` head- and layer-mean attention from response rows, or None.
+        prompt_attention: ``[B, P, n]`` the same from the prompt's text rows, or None.
+        prompt_rows: ``[B, P]`` which of those rows are real (not padding), or None.
+        states: ``[B, n, D]`` states of the visual tokens, or None.
+        size: ``[B, n]`` originals that each current token stands for, or None where each is one.
+        seeds: one seed a sample; randomness drawn from it is the same in any batch.
+        extras: per-sample extras by name, each a sequence of length B.
+    """
+
+    cut: Cut
+    layout: Layout
+    visual: LongTensor
+    original: LongTensor
+    undecided: Tensor
+    just_decided: Tensor
+    seeds: Sequence[int]
+    attention: Tensor | None = None
+    prompt_attention: Tensor | None = None
+    prompt_rows: Tensor | None = None
+    states: Tensor | None = None
+    size: Tensor | None = None
+    extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> Tensor:
+        """``[B, n]`` True where a visual token is real, not padding."""
+        return self.visual >= 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """Keep this share of the sample's original visual tokens: ``max(1, floor(ratio * n))`` of them.
+
+    Source: keep rule of RedVTP, official_code §5.1.
+    """
+
+    ratio: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.ratio, bool) or not isinstance(self.ratio, (int, float)) or not 0 < self.ratio <= 1:
+            raise ValueError(f"keep ratio {self.ratio!r}: expected a number in (0, 1]")
+
+    def count(self, original: int, score: Tensor) -> int:
+        """Tokens to keep of ``original``."""
+        return max(1, math.floor(self.ratio * original))
+
+
+@dataclass(frozen=True)
+class Count:
+    """Keep this many visual tokens; 0 is possible only inside a layer."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
+            raise ValueError(f"Count({self.n!r}): expected a whole number of tokens, 0 or more")
+
+    def count(self, original: int, score: Tensor) -> int:
+        """The number itself; ValueError above the tokens that there are."""
+        if self.n > original:
+            raise ValueError(f"Count({self.n}): the sample has only {original} visual tokens to choose from")
+        return self.n
+
+
+@dataclass(frozen=True)
+class Mass:
+    """Keep the fewest tokens that hold this share of the scores' sum (scores must not be negative)."""
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.p, bool) or not isinstance(self.p, (int, float)) or not 0 < self.p <= 1:
+            raise ValueError(f"Mass({self.p!r}): expected a number in (0, 1]")
+
+    def count(self, original: int, score: Tensor) -> int:
+        """Tokens that hold ``p`` of ``score``'s sum; ``score [n]`` is one sample's."""
+        if bool((score < 0).any()):
+            raise ValueError("Mass needs scores that are not negative; this method's are not attention mass")
+        total = score.double().sum()
+        if total <= 0:
+            return max(1, score.numel())
+        held = score.double().sort(descending=True).values.cumsum(0)
+        return int((held < self.p * total * (1 - 1e-12)).sum()) + 1
+
+
+Budget = Share | Count | Mass
+
+
+def as_budget(keep: float | Budget) -> Budget:
+    """A budget from ``keep``: a float is a Share; a bare int is refused, for 1 could mean 100% or one token.
+
+    Raises:
+        ValueError: for an int, a bool, or a ratio outside (0, 1].
+    """
+    if isinstance(keep, (Share, Count, Mass)):
+        return keep
+    if isinstance(keep, (bool, int)):
+        raise ValueError(
+            f"keep={keep!r}: a bare int is ambiguous; write keep={float(keep)} or Share({float(keep)}) for a share, "
+            f"Count({int(keep)}) for a number of tokens"
+        )
+    if not isinstance(keep, float):
+        raise ValueError(f"keep={keep!r}: expected a float in (0, 1], Share, Count or Mass")
+    return Share(keep)
+
+
+def pad_rows(rows: Sequence[LongTensor], fill: int = -1) -> LongTensor:
+    """``[B, m]`` from index lists of different lengths, padded on the right with ``fill``."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=fill)
+
+
+def top_selection(
+    score: Tensor, budget: Budget, original: LongTensor, eligible: Tensor, protected: Tensor, valid: Tensor
+) -> Selection:
+    """Keep the best-scored tokens of each sample: score descending, then index ascending.
+
+    Tokens that are not ``eligible`` are kept and stand outside the budget; ``protected`` ones are kept
+    and count inside it.
+
+    Args:
+        score: ``[B, n]``; only eligible, real entries are read.
+        original: ``[B]`` eligible tokens before any cut, which a Share refers to.
+        eligible, protected, valid: ``[B, n]`` booleans.
+
+    Raises:
+        ValueError: a NaN score, a budget above the tokens present or below the protected ones.
+    """
+    kept = []
+    for b in range(score.shape[0]):
+        candidates = torch.nonzero(valid[b] & eligible[b]).flatten()
+        if not len(candidates):
+            kept.append(torch.nonzero(valid[b]).flatten())
+            continue
+        s = score[b, candidates]
+        if bool(torch.isnan(s).any()):
+            raise ValueError(f"sample {b}: the score has NaN at {int(torch.isnan(s).sum())} of {len(s)} visual tokens")
+        m = min(budget.count(int(original[b]), s), len(candidates))
+        guard = protected[b, candidates]
+        if int(guard.sum()) > m:
+            raise ValueError(f"{budget}: {m} tokens to keep, but {int(guard.sum())} are protected")
+        # Stable sorts, least important key first: original order, then score, then protection.
+        order = torch.sort(s, descending=True, stable=True).indices
+        order = order[torch.sort(guard[order].int(), descending=True, stable=True).indices]
+        chosen = torch.zeros_like(valid[b])
+        chosen[candidates[order[:m]]] = True
+        kept.append(torch.nonzero(valid[b] & (chosen | ~eligible[b])).flatten())
+    return Selection(pad_rows(kept))
