@@ -10,10 +10,12 @@ from redvtp.model import Answer, Model, load
 from redvtp.models.base import Prompt
 from redvtp.pruning import FastV, LladaFastV, Oracle, Random, RedVTP, Shuffled, ToMe, Uniform
 from redvtp.selection import Count, Cut, Mass, Needs, Selection, Share, View
+from redvtp.sequence import evidence_recall
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer", "Count", "Cut", "Decoding", "FastV", "LladaFastV", "Mass", "Model", "Needs", "Oracle", "Prompt",
-    "Random", "Recorder", "RedVTP", "Selection", "Settings", "Share", "Shuffled", "ToMe", "Uniform", "View", "load",
+    "Random", "Recorder", "RedVTP", "Selection", "Settings", "Share", "Shuffled", "ToMe", "Uniform", "View",
+    "evidence_recall", "load",
 ]  # fmt: skip

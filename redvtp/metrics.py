@@ -15,7 +15,7 @@ def exact_match(prediction: str, answer: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    return text.strip().removesuffix(".").strip()
+    return text.strip().removesuffix(".")
 
 
 def edit_distance(first: str, second: str) -> int:
@@ -94,8 +94,8 @@ def paired_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Mean of `second - first` over the same samples, and its percentile bootstrap interval: (difference, low,
-    high). The samples are drawn again with replacement, each keeping its pair; the same seed gives the same
+    """Mean of `second - first` over the same samples with its percentile bootstrap interval, as (difference,
+    low, high). Samples are drawn again with replacement, each keeping its pair; the same seed gives the same
     interval.
 
     Raises ValueError for lengths that differ, nothing to compare, or a confidence outside (0, 1).

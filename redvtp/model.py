@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from redvtp.generation.decoding import Decoding, Result, check_pruner
+from redvtp.generation.cutting import check_pruner
+from redvtp.generation.decoding import Decoding, Result
 from redvtp.generation.history import Recorder
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
@@ -29,6 +30,7 @@ class Answer:
     Attributes:
         text: the response up to its stop, without special tokens.
         ids: its token ids, the suffix included.
+        visual_tokens: before any cut.
         kept: indices of the visual tokens left at the end, into the original ones.
         layout: of the last sequence; traces kept tokens back to pixels.
         steps: forwards (NFE).
@@ -38,6 +40,7 @@ class Answer:
 
     text: str
     ids: list[int]
+    visual_tokens: int
     kept: torch.Tensor
     layout: Layout
     steps: int
@@ -138,6 +141,7 @@ class Model:
         return Answer(
             text=self.host.tokenizer.decode(result.ids, skip_special_tokens=True).strip(),
             ids=result.ids,
+            visual_tokens=result.visual_tokens,
             kept=result.kept,
             layout=result.layout,
             steps=result.steps,

@@ -16,6 +16,7 @@ from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
 from redvtp.flops import forward_flops
+from redvtp.generation.cutting import check_pruner, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, StepRecord
 from redvtp.generation.sampling import (
     confidence,
@@ -38,6 +39,7 @@ class Result:
     Attributes:
         ids: the response up to the stop, plus the suffix.
         canvas: all G response ids, masks included.
+        visual_tokens: before any cut.
         kept: indices of the visual tokens left after the last lasting cut, into the original ones.
         layout: of the last sequence, one sample.
         steps: forwards that this sample took part in (NFE).
@@ -47,43 +49,12 @@ class Result:
 
     ids: list[int]
     canvas: LongTensor
+    visual_tokens: int
     kept: LongTensor
     layout: Layout
     steps: int
     tokens_fed: float
     flops: int
-
-
-def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: Mapping[str, Sequence[Any]]) -> None:
-    """Refuse, before any work, a method that this host, these settings or these inputs cannot serve.
-
-    Raises:
-        ValueError: naming the method and what is missing.
-    """
-    if pruner is None:
-        return
-    cuts = pruner.cuts(settings.steps, host.layers)
-    for step in {cut.step for cut in cuts}:
-        if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
-            raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
-    for cut in cuts:
-        cut.check(settings.steps, host.layers)
-        needs = pruner.needs(cut)
-        wanted = {"attention"} if needs.attention else set()
-        wanted |= {"states"} if needs.states else set()
-        wanted |= {"in_layer"} if cut.layer is not None else set()
-        wanted |= {"rejoin"} if cut.until is not None else set()
-        if not wanted <= host.can:
-            raise ValueError(f"{pruner.name} needs {sorted(wanted - host.can)}, which host {host.name} cannot do")
-        if needs.attention and cut.step == 0:
-            raise ValueError(f"{pruner.name}: a cut before the first forward (step 0) has no attention to look at")
-        for layer in needs.layers or ():
-            top = host.layers if cut.layer is None else cut.layer
-            if not 1 <= layer <= top:
-                raise ValueError(f"{pruner.name}: layer {layer} is out of range, expected 1..{top}")
-        for name in needs.extras:
-            if name not in extras:
-                raise ValueError(f"{pruner.name} needs the extra {name!r} for each sample; got {sorted(extras)}")
 
 
 class Decoding:
@@ -142,7 +113,8 @@ class Decoding:
         self.block = torch.full((batch,), -1, device=device)
         self.index = torch.zeros(batch, dtype=torch.long, device=device)
         self.quotas = torch.zeros(batch, settings.block_steps, dtype=torch.long, device=device)
-        self.kept = [torch.arange(int(n)) for n in state.original]
+        self.visual_tokens = state.original.tolist()
+        self.kept = [torch.arange(n) for n in self.visual_tokens]
         self.layouts: list[Layout | None] = [None] * batch
         self.taken = [0] * batch
         self.fed = torch.zeros(batch, dtype=torch.float64)
@@ -257,6 +229,7 @@ class Decoding:
                 Result(
                     ids=self.canvas[b, :end].tolist() + self.suffix_ids,
                     canvas=self.canvas[b, :g].clone(),
+                    visual_tokens=self.visual_tokens[b],
                     kept=self.kept[b],
                     layout=self.layouts[b],
                     steps=self.taken[b],
@@ -485,25 +458,3 @@ class Decoding:
     def _record_cut(self, cut: Cut, selection: Selection, layout: Layout) -> None:
         if self.recorder is not None:
             self.recorder.cuts.append(CutRecord(cut, self.active.clone(), selection, layout))
-
-
-def present(mass: Tensor, columns: LongTensor) -> Tensor:
-    """``[B, R, n']`` the attention to the columns that are still there (a cut inside the step may have
-    dropped some), in order, padded on the right with zeros."""
-    if bool((columns >= 0).all()):
-        return mass
-    there = [torch.nonzero(c >= 0).flatten() for c in columns]
-    width = max(len(t) for t in there)
-    out = mass.new_zeros(*mass.shape[:2], width)
-    for b, index in enumerate(there):
-        out[b, :, : len(index)] = mass[b][:, index]
-    return out
-
-
-def thinned(probe: AttentionProbe, keep: LongTensor) -> AttentionProbe:
-    """The probe of the samples ``keep``."""
-    fewer = copy.copy(probe)
-    fewer.rows, fewer.columns = probe.rows[keep], probe.columns[keep]
-    fewer.total = None if probe.total is None else probe.total[keep]
-    fewer.by_layer = {layer: mass[keep] for layer, mass in probe.by_layer.items()}
-    return fewer

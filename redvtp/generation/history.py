@@ -45,13 +45,12 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class CutRecord:
-    """One cut of a batch: what was selected and, for scored methods, the scores behind it."""
+    """One cut of a batch: what was selected, and the layout that the selection's indices refer to."""
 
     cut: Cut
     samples: LongTensor
     selection: Selection
     layout: Layout
-    score: Tensor | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 
 class CheckpointError(ValueError):
@@ -79,6 +80,24 @@ def trim_vocabulary(tensors: dict[str, Tensor], size: int) -> dict[str, Tensor]:
     return trimmed
 
 
+def load_saved(kind: type[PreTrainedModel], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A model from a folder that transformers' ``save_pretrained`` wrote.
+
+    Raises:
+        CheckpointError: an unreadable file; names missing, left over, or of another shape.
+    """
+    read_tensors(folder)  # a truncated file is named here, before transformers reports it its own way
+    model, found = kind.from_pretrained(
+        folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True
+    )
+    refuse_misfits(
+        sorted(found["missing_keys"]),
+        sorted(found["unexpected_keys"]),
+        [f"{name} {tuple(got)} instead of {tuple(wanted)}" for name, got, wanted in found["mismatched_keys"]],
+    )
+    return model
+
+
 def load_into(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Copy ``tensors`` (host names) into the model, in the model's dtype.
 
@@ -86,16 +105,19 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         CheckpointError: names missing, left over, or of another shape; names the first few.
     """
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    missing = sorted(set(wanted) - set(tensors))
-    surplus = sorted(set(tensors) - set(wanted))
     misshapen = [
         f"{name} {tuple(tensors[name].shape)} instead of {wanted[name]}"
         for name in sorted(set(wanted) & set(tensors))
         if tuple(tensors[name].shape) != wanted[name]
     ]
-    for problem, names in (("missing", missing), ("surplus", surplus), ("misshapen", misshapen)):
+    refuse_misfits(sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted)), misshapen)
+    with torch.no_grad():
+        model.load_state_dict(tensors)
+
+
+def refuse_misfits(missing: list[str], surplus: list[str], misshapen: list[str]) -> None:
+    """Raise CheckpointError where a checkpoint's tensors are not exactly the model's."""
+    for problem, names in (("misshapen", misshapen), ("missing", missing), ("surplus", surplus)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(f"checkpoint has {len(names)} {problem} tensors: {', '.join(names[:3])}{more}")
-    with torch.no_grad():
-        model.load_state_dict(tensors)

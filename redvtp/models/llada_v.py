@@ -24,7 +24,15 @@ from redvtp.attention import ATTENTION_NAME, AttentionProbe
 from redvtp.images import read_image
 from redvtp.models.anyres import anyres_layout, padded_layout
 from redvtp.models.base import LayerCut, Output, Prompt, State, compact_positions
-from redvtp.models.checkpoint import CheckpointError, host_name, load_into, read_json, read_tensors, trim_vocabulary
+from redvtp.models.checkpoint import (
+    CheckpointError,
+    host_name,
+    load_into,
+    load_saved,
+    read_json,
+    read_tensors,
+    trim_vocabulary,
+)
 from redvtp.models.decoder import run_layers
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.sequence import PROMPT, RESPONSE, SUFFIX, VISUAL, Layout, plain_layout
@@ -175,21 +183,21 @@ class LladaV:
         config = read_json(folder / "config.json")
         own = read_json(folder / "redvtp.json") if (folder / "redvtp.json").is_file() else {}
         options = {key: own[key] for key in ("aspect", "system_prompt", "keep_newline") if key in own}
-        tensors = read_tensors(folder)
         has_tokenizer = (folder / "tokenizer.json").is_file() or (folder / "tokenizer_config.json").is_file()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
-        if config.get("model_type") == "llava_onevision":
-            translated = LlavaOnevisionConfig.from_dict(config)
+        if tokenizer is None:
+            options |= official_specials(config)
+        if config.get("model_type") == LlavaOnevisionConfig.model_type:
+            model = load_saved(LlavaOnevisionForConditionalGeneration, folder, dtype)
         else:
             translated = host_config(config)
-            tensors = {host_name(name): value for name, value in tensors.items()}
+            tensors = {host_name(name): value for name, value in read_tensors(folder).items()}
             if tokenizer is not None and len(tokenizer) < translated.text_config.vocab_size:
                 tensors = trim_vocabulary(tensors, len(tokenizer))
                 translated.text_config.vocab_size = len(tokenizer)
-        special = official_specials(config) if tokenizer is None else {}
-        model = LlavaOnevisionForConditionalGeneration(translated).to(dtype)
-        load_into(model, saved_names(tensors))
-        return cls(model.to(device), tokenizer, **options, **special)
+            model = LlavaOnevisionForConditionalGeneration(translated).to(dtype)
+            load_into(model, tensors)
+        return cls(model.to(device), tokenizer, **options)
 
     @staticmethod
     def on_meta(official: Mapping = TRUE_SHAPE) -> LlavaOnevisionForConditionalGeneration:
@@ -380,12 +388,6 @@ class LladaV:
         if found is None or found == self.tokenizer.unk_token_id:
             raise CheckpointError(f"the tokenizer has no token {token}, which LLaDA-V needs")
         return found
-
-
-def saved_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names as the live model has them; a saved vision tower may carry one level more."""
-    old, new = "model.vision_tower.vision_model.", "model.vision_tower."
-    return {new + name[len(old) :] if name.startswith(old) else name: value for name, value in tensors.items()}
 
 
 def official_specials(config: Mapping) -> dict:

@@ -1,0 +1,1 @@
+"""What the papers measure: one file a measurement."""

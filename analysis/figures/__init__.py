@@ -1,0 +1,1 @@
+"""Figures and tables, drawn from results alone: one file each."""

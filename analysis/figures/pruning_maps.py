@@ -1,0 +1,88 @@
+"""RedVTP Figure 3: kept tokens over the image at r = 50% and 25%, evidence marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Rectangle
+
+import redvtp
+from analysis import answers, benchmarks, plots
+from analysis.profiles import RunContext
+from analysis.results import Result
+from redvtp.sequence import VISUAL, Layout, is_tile
+
+DIMMED = 0.25
+
+
+def kept_mask(layout: Layout, kept: set[int], size: tuple[int, int]) -> np.ndarray:
+    """``[H, W]`` True where a kept tile token's cell covers the pixel's centre; size is (width, height)."""
+    visual = layout.columns_of(VISUAL)[0]
+    shown = is_tile(layout)[0, visual]
+    mask = np.zeros((size[1], size[0]), dtype=bool)
+    for index in sorted(kept):
+        if bool(shown[index]):
+            x0, y0, x1, y1 = (round(edge) for edge in layout.box[0, visual[index]].tolist())
+            mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def draw(result: Result, run: RunContext) -> Any:
+    """A row for each sample: the image, then what is left at each ratio (dropped cells dimmed)."""
+    plots.use_style()
+    rows = pd.DataFrame(result.rows)
+    host = answers.model(run.profile.models[0])
+    samples = list(rows.groupby(["family", "case", "index"], sort=False))
+    ratios = sorted(rows["keep"].unique(), reverse=True)
+    heights = []
+    for (family, _, index), _ in samples:
+        width, height = benchmarks.get(family).sample(answers.SPLIT, int(rows["seed"].iloc[0]), int(index)).image.size
+        heights.append(max(0.35, height / width))
+    figure, axes = plt.subplots(
+        len(samples), len(ratios), squeeze=False, gridspec_kw={"height_ratios": heights},
+        figsize=(plots.WIDTH["page"], 2.0 * sum(heights) + 0.62 * len(samples) + 0.4),
+    )  # fmt: skip
+    for line, ((family, case, index), shown) in zip(axes, samples):
+        sample = benchmarks.get(family).sample(answers.SPLIT, int(shown["seed"].iloc[0]), int(index))
+        layout = host.host.begin([redvtp.Prompt(sample.question, [sample.image])], length=1).layout
+        for axis, ratio in zip(line, ratios):
+            row = shown[shown["keep"] == ratio].iloc[0]
+            pixels = np.asarray(sample.image).astype(float) / 255
+            if ratio < 1:
+                mask = kept_mask(layout, set(map(int, row["kept"].split())), sample.image.size)
+                pixels = np.where(mask[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
+            axis.imshow(pixels, interpolation="nearest", extent=(0, sample.image.width, sample.image.height, 0))
+            for x0, y0, x1, y1 in sample.evidence:
+                axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
+            right = row["prediction"] == sample.answer
+            head = f"{family} {index}, {case}" if ratio == 1 else f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
+            said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"
+            axis.set_title(f"{head}\n{sample.question if ratio == 1 else ''} {'✓' if right else '✗'} {said}".strip(),
+                           fontsize=8, color=plots.BLACK if right else plots.RED)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+    note = "mini model; box: evidence; dimmed: dropped tile tokens; recall: share of the evidence still covered"
+    plots.add_caption(figure, plots.caption(run, result.provenance, note))
+    return figure
+
+
+def table(result: Result) -> pd.DataFrame:
+    """Answers and evidence recall of the samples shown."""
+    return pd.DataFrame(result.rows)[
+        ["family", "index", "case", "question", "answer", "keep", "prediction", "evidence_recall", "visual_tokens"]
+    ]
+
+
+def sentence(result: Result) -> str:
+    """What the figure shows, in numbers."""
+    rows = pd.DataFrame(result.rows)
+    means = rows[rows["keep"] < 1].groupby(["case", "keep"])["evidence_recall"].agg(["mean", "size"])
+    parts = [
+        f"{case} at 25%: {means.loc[(case, 0.5), 'mean']:.2f} of the evidence covered at 50% and "
+        f"{means.loc[(case, 0.25), 'mean']:.2f} at 25% (n = {int(means.loc[(case, 0.25), 'size'])})"
+        for case in rows["case"].unique()
+    ]
+    return "Samples chosen by the rule, mini model: " + "; ".join(parts) + "."

@@ -1,0 +1,144 @@
+"""What is measured (the profile), how much of it (the mode), and where its results and figures go (the run).
+
+Only the standard library is imported, so listing and refusing are fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis import paths
+
+LINKS = ("mini", "flops", "speed", "paper", "parity")
+"""Kinds of evidence that a result can be."""
+
+SOURCES = ("run", "reference")
+"""Where rows come from: this checkout's own run, or the committed reference."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: `n` samples a family, once for each seed."""
+
+    n: int
+    seeds: tuple[int, ...]
+
+
+MODES = {
+    "default": Size(n=100, seeds=(0,)),
+    "quick": Size(n=16, seeds=(0,)),
+    "full": Size(n=300, seeds=(0, 1, 2)),
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model, its data and its hardware, and the claims that these can decide."""
+
+    name: str
+    models: tuple[str, ...]     # what `redvtp.load` takes
+    families: tuple[str, ...]  # benchmarks
+    data: tuple[str, ...]       # shipped inputs, relative to the project; a change makes notebooks run again
+    hardware: str
+    decides: str
+    needs: str = ""             # what a user has to bring along; empty where everything is shipped
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="mini",
+            models=("mini/llada_v", "mini/lavida"),
+            families=("doc", "info"),
+            data=("data/mini", "data/papers"),
+            hardware="CPU, minutes",
+            decides="claims about behaviour",
+        ),
+        Profile(
+            name="speed",
+            models=("GSAI-ML/LLaDA-V", "jacklishufan/LaViDa"),
+            families=("docvqa", "infovqa", "chartqa"),
+            data=("data/papers",),
+            hardware="one GPU",
+            decides="claims about latency, throughput and memory",
+            needs="a CUDA GPU that holds the 8B shapes (about 24 GB)",
+        ),
+        Profile(
+            name="paper",
+            models=("GSAI-ML/LLaDA-V", "jacklishufan/LaViDa"),
+            families=("docvqa", "infovqa", "chartqa", "ai2d", "mmbench", "realworldqa"),
+            data=("data/papers",),
+            hardware="one or more GPUs",
+            decides="every claim, accuracy included",
+            needs="the published weights, the published benchmarks, lmms-eval and a CUDA GPU",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run: a profile at a size. Make it with `run_context`, which checks the words."""
+
+    profile: Profile
+    mode: str = "default"
+    force: bool = False
+    source: str = "run"
+
+    @property
+    def quick(self) -> bool:
+        """Whether figures carry the watermark and results stay in folders of their own."""
+        return self.mode == "quick"
+
+    @property
+    def n(self) -> int:
+        """Samples a family."""
+        return MODES[self.mode].n
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return MODES[self.mode].seeds
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder, `mini` or `mini-quick`."""
+        return f"{self.profile.name}-quick" if self.quick else self.profile.name
+
+    @property
+    def results(self) -> Path:
+        """Folder of the run's own results."""
+        return paths.RUNS / self.folder
+
+    @property
+    def reference(self) -> Path:
+        """Folder of the committed results."""
+        return paths.RESULTS / self.profile.name
+
+    @property
+    def figures(self) -> Path:
+        """Folder that figures and tables are drawn into."""
+        return paths.FIGURES / self.folder
+
+
+def run_context(
+    profile: str = "mini", mode: str = "default", force: bool = False, source: str = "run"
+) -> RunContext:
+    """The run that these parameters, those of every notebook, ask for.
+
+    Raises ValueError with the valid words for an unknown profile, mode or source, and for a quick reference,
+    which does not exist.
+    """
+    for word, value, known in (
+        ("profile", profile, PROFILES),
+        ("mode", mode, MODES),
+        ("source", source, SOURCES),
+    ):
+        if value not in known:
+            raise ValueError(f"unknown {word} {value!r}, expected one of: {', '.join(known)}")
+    if not isinstance(force, bool):
+        raise ValueError(f"force must be True or False, not {force!r}")
+    if source == "reference" and mode != "default":
+        raise ValueError(f"the committed reference has one size only: mode must be 'default', not {mode!r}")
+    return RunContext(PROFILES[profile], mode, force, source)

@@ -1,0 +1,39 @@
+"""The notebooks, in the papers' order: one line each. A new figure or table is one more line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis import paths
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What `--only NAME` runs: a file in notebooks/, the results that it writes, what it redraws."""
+
+    name: str
+    file: str
+    measurements: tuple[str, ...]
+    draws: str
+    profiles: tuple[str, ...] = ("mini",)
+
+    @property
+    def path(self) -> Path:
+        return paths.NOTEBOOKS / self.file
+
+
+NOTEBOOKS = (
+    Notebook("pruning_maps", "03_pruning_maps.ipynb", ("pruning_maps",), "RedVTP Figure 3: what is kept"),
+    Notebook("step_similarity", "04_step_similarity.ipynb", ("step_similarity",), "RedVTP Figure 4: Sim_k"),
+    Notebook("accuracy", "05_accuracy.ipynb", ("accuracy",), "accuracy table: methods by keep ratio"),
+)
+
+
+def chosen(names: tuple[str, ...]) -> tuple[Notebook, ...]:
+    """The notebooks called `names`, or all, in the registry's order. Raises ValueError for unknown names."""
+    known = [notebook.name for notebook in NOTEBOOKS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown notebook {', '.join(map(repr, unknown))}, expected: {', '.join(known)}")
+    return tuple(notebook for notebook in NOTEBOOKS if not names or notebook.name in names)

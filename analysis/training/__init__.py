@@ -1,0 +1,1 @@
+"""Training of the mini models: tokenizer, network, batches, losses, optimizers, stages, checkpoints, scores."""

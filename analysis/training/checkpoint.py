@@ -1,0 +1,55 @@
+"""Checkpoints written atomically: everything a killed run needs to go on as if nothing had happened.
+
+Batches and masks are functions of (seed, step), so the step stands for all random state.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+FILE = "checkpoint.pt"
+BEST = "best.pt"
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the stage by name, steps done in it and in all, seconds trained, best dev score."""
+
+    stage: str
+    in_stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -1.0
+
+
+def write(path: Path, content: dict) -> None:
+    """torch.save through a temporary file and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def save(folder: Path, trainee, optimizers, progress: Progress) -> None:
+    """Write the run's checkpoint."""
+    write(folder / FILE, {"trainee": trainee.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
+                          "progress": asdict(progress)})
+
+
+def restore(folder: Path, trainee, optimizers) -> Progress | None:
+    """Load the run's checkpoint in place; None when there is none."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    trainee.load_state_dict(content["trainee"])
+    for optimizer, state in zip(optimizers, content["optimizers"]):
+        bases = [group["base"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, base in zip(optimizer.param_groups, bases):
+            group["base"] = base
+    return Progress(**content["progress"])

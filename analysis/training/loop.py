@@ -1,0 +1,157 @@
+"""The training loop: stages, resume, checkpoints, dev scores, one curve line a report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from analysis.benchmarks import get
+from analysis.benchmarks.glyphs import KEYS
+from analysis.training import checkpoint
+from analysis.training.batches import Texts, training_batch
+from analysis.training.evaluate import score
+from analysis.training.losses import Trainee, step_loss
+from analysis.training.mini_model import PACKED, build_model
+from analysis.training.optim import build_optimizers, set_rates
+from analysis.training.stages import Stage
+from analysis.training.tokenizer import build_tokenizer
+
+REPORT_SECONDS, SAVE_SECONDS = 10, 90
+
+
+@dataclass
+class Options:
+    """What a run is told: families, seed, stages, folder, limits in minutes of this call, device, compile."""
+
+    families: tuple[str, ...]
+    seed: int
+    stages: tuple[Stage, ...]
+    folder: Path
+    minutes: float = float("inf")
+    device: str = "cpu"
+    compile: bool = True
+    dev_n: int = 48
+    dev_minutes: float = 5.0
+
+
+def fresh(seed: int, device: str):
+    """(trainee, tokenizer, optimizers) initialised from `seed`."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(KEYS)
+    model = build_model(tokenizer)
+    model.set_attn_implementation({"text_config": PACKED, "vision_config": PACKED})
+    trainee = Trainee(model, tokenizer).to(device)
+    return trainee, tokenizer, build_optimizers(trainee)
+
+
+class Run:
+    """A run that can be stopped anywhere: `Run(options).train()` goes on from the folder's checkpoint."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device)
+        self.progress = (checkpoint.restore(options.folder, self.trainee, self.optimizers)
+                         or checkpoint.Progress(options.stages[0].name))
+        self.texts = Texts(self.tokenizer)
+        if options.compile:
+            self._compile()
+        self.started, self.before = time.time(), self.progress.seconds
+        self.reported = self.saved = self.scored = self.started
+
+    def _compile(self) -> None:
+        torch._dynamo.config.cache_size_limit = 512
+        torch._dynamo.config.accumulated_cache_size_limit = 4096
+        network = self.trainee.model.model
+        for layer in (*network.language_model.layers, *network.vision_tower.encoder.layers):
+            layer.compile(dynamic=False)
+
+    def train(self) -> bool:
+        """Train to the end or to the limit; True when every stage is done."""
+        names = [stage.name for stage in self.options.stages]
+        for stage in self.options.stages[names.index(self.progress.stage):]:
+            if self.progress.stage != stage.name:
+                self.progress.stage, self.progress.in_stage = stage.name, 0
+            while self.progress.in_stage < stage.steps:
+                log = self._step(stage)
+                self.progress.in_stage += 1
+                self.progress.step += 1
+                if self._house_keeping(stage, log):
+                    return False
+            self._dev(stage)
+            self._save()
+        return True
+
+    def _step(self, stage: Stage) -> dict:
+        step, options = self.progress.in_stage, self.options
+        full = stage.is_full(step)
+        length = get(options.families[0]).protocol.length if full else stage.length
+        batch = training_batch(self.texts, options.families, self.progress.step, options.seed,
+                               stage.full_pages if full else stage.pages, 1 if full else stage.questions, length,
+                               stage.fields).to(options.device)
+        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.progress.step)
+        with torch.autocast(options.device.split(":")[0], torch.bfloat16):
+            result = step_loss(self.trainee, batch, stage.weights, not full, generator)
+        result.total.backward()
+        set_rates(self.optimizers, stage.scale(step), stage.tower)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return {"loss": result.total.detach(), "full": full, **result.log}
+
+    def _house_keeping(self, stage: Stage, log: dict) -> bool:
+        now = time.time()
+        self.progress.seconds = self.before + now - self.started
+        if not bool(torch.isfinite(log["loss"])):
+            raise FloatingPointError(f"loss is not finite at step {self.progress.step}; the last checkpoint is good")
+        if now - self.reported > REPORT_SECONDS:
+            self.reported = now
+            self._report(stage, log)
+        if now - self.scored > self.options.dev_minutes * 60 and stage.weights.answer:
+            self._dev(stage)
+        over = now - self.started > self.options.minutes * 60
+        if over or now - self.saved > SAVE_SECONDS:
+            self._save()
+        return over
+
+    def _save(self) -> None:
+        self.saved = time.time()
+        checkpoint.save(self.options.folder, self.trainee, self.optimizers, self.progress)
+
+    def _dev(self, stage: Stage) -> None:
+        """Score the dev samples; keep the weights when the worst family is the best so far."""
+        if not stage.weights.answer:
+            return
+        line = {}
+        for name in self.options.families:
+            samples = get(name).samples("dev", self.options.dev_n, seed=0)
+            result = score(self.trainee.model, self.tokenizer, samples, autocast=True)
+            line[f"dev_{name}"], line[f"dev_{name}_characters"] = result["exact"], result["characters"]
+        self.scored = time.time()
+        worst = min(line[f"dev_{name}"] for name in self.options.families)
+        total = worst + 1e-3 * sum(line[f"dev_{name}_characters"] for name in self.options.families)
+        if total >= self.progress.best:
+            self.progress.best = total
+            checkpoint.write(self.options.folder / checkpoint.BEST,
+                             {"model": self.trainee.model.state_dict(), "step": self.progress.step, "dev": line,
+                              "seconds": self.progress.seconds})
+        self._report(stage, line)
+
+    def _report(self, stage: Stage, log: dict) -> None:
+        done, left, reached = self.progress, 0, False
+        for other in self.options.stages:
+            reached = reached or other.name == stage.name
+            left += other.steps if reached else 0
+        left -= done.in_stage
+        rate = done.seconds / max(1, done.step)
+        line = {"step": done.step, "stage": stage.name, "in_stage": done.in_stage, "seconds": round(done.seconds, 1),
+                **{name: round(float(value), 4) for name, value in log.items()}}
+        self.options.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.options.folder / "curve.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        text = " ".join(f"{name} {value}" for name, value in line.items() if name not in ("seconds", "stage", "in_stage"))
+        print(f"[{stage.name} {done.in_stage}/{stage.steps}] {text} elapsed {done.seconds / 60:.1f} min "
+              f"eta {left * rate / 60:.0f} min", flush=True)

@@ -1,0 +1,130 @@
+"""The mini DVLM: stock transformers classes at a size that trains on a CPU.
+
+LLaVA-OneVision wiring, SigLIP tower, Llama with `is_causal=False` (LLaDA's network, checked equal to
+the official file). The visual feature is the last hidden state before post-layernorm, as LLaDA-V's
+tower without its last layer gives (siglip_encoder.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    LlamaConfig,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    SiglipVisionConfig,
+)
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+
+from analysis.benchmarks.glyphs import CELL, CROP
+from analysis.training.tokenizer import IMAGE
+
+GRID = 6
+PINPOINTS = [[CROP * high, CROP * wide] for wide in range(1, GRID + 1) for high in range(1, GRID + 1)]
+ASPECT = "anyres_max_4"
+PACKED = "redvtp_training"
+
+
+def build_model(tokenizer, hidden: int = 128, tower_layers: int = 3, layers: int = 6,
+                heads: int = 4) -> LlavaOnevisionForConditionalGeneration:
+    """A freshly initialised mini model (2.0 M parameters at the default sizes); uses torch's global RNG."""
+    vision = SiglipVisionConfig(hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=tower_layers,
+                                num_attention_heads=heads, image_size=CROP, patch_size=CELL, vision_use_head=False)
+    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden,
+                       num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
+                       max_position_embeddings=2048, rms_norm_eps=1e-5, attention_bias=False, mlp_bias=False,
+                       rope_parameters={"rope_type": "default", "rope_theta": 1e4}, tie_word_embeddings=False,
+                       is_causal=False, use_cache=False, bos_token_id=tokenizer.bos_token_id,
+                       eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    image = tokenizer.convert_tokens_to_ids(IMAGE)
+    config = LlavaOnevisionConfig(vision_config=vision, text_config=text, image_grid_pinpoints=PINPOINTS,
+                                  image_token_index=image, video_token_index=image, vision_aspect_ratio=ASPECT,
+                                  vision_feature_layer=-1, vision_feature_select_strategy="full",
+                                  projector_hidden_act="gelu", tie_word_embeddings=False)
+    model = LlavaOnevisionForConditionalGeneration(config)
+    _initialise(model)
+    return model
+
+
+def build_image_processor() -> LlavaOnevisionImageProcessorPil:
+    """The matching image processor: 64 px crops, bicubic, mean = std = 0.5, the same candidate grids."""
+    return LlavaOnevisionImageProcessorPil(size={"height": CROP, "width": CROP}, image_mean=[0.5] * 3,
+                                           image_std=[0.5] * 3, image_grid_pinpoints=PINPOINTS)
+
+
+def _initialise(model: nn.Module) -> None:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim == 2 and "embed" not in name and "lm_head" not in name:
+                nn.init.normal_(weight, std=0.04 if name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight",
+                                                                   "fc2.weight")) else weight.shape[1] ** -0.5)
+            elif "patch_embedding.weight" in name:
+                nn.init.normal_(weight, std=0.5 * weight[0].numel() ** -0.5)
+            elif "embed" in name and weight.ndim == 2 or name.endswith("image_newline"):
+                nn.init.normal_(weight, std=0.1)
+            elif "lm_head" in name:
+                nn.init.normal_(weight, std=0.04)
+
+
+def visual_tokens(model, pixels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Tower, projector and anyres packing for a batch of images of one size.
+
+    pixels: float [B, 1 + tiles, 3, 64, 64], thumbnail first; size: (width, height), not rescaled by
+    the anyres choice. Returns (visual tokens [B, 64 + Hm * (Wm + 1), D], tower features of the map
+    [B, Hm, Wm, D]). Equal to `get_image_features` (tested), which packs one image at a time.
+    """
+    network, batch, side = model.model, pixels.shape[0], CROP // CELL
+    hidden = network.vision_tower.embeddings(pixels.flatten(0, 1))
+    for layer in network.vision_tower.encoder.layers:
+        hidden = layer(hidden, None)
+    features = network.multi_modal_projector(hidden)
+
+    def as_map(x: Tensor) -> Tensor:
+        wide, high = -(-size[0] // CROP), -(-size[1] // CROP)
+        x = x.view(batch, 1 + wide * high, side * side, -1)[:, 1:]
+        x = x.reshape(batch, high, wide, side, side, -1).transpose(2, 3).reshape(batch, high * side, wide * side, -1)
+        top, left = (high * side - size[1] // CELL) // 2, (wide * side - size[0] // CELL) // 2
+        return x[:, top:top + size[1] // CELL, left:left + size[0] // CELL]
+
+    base = features.view(batch, -1, side * side, features.shape[-1])[:, 0]
+    grid = as_map(features)
+    newline = network.image_newline.to(grid.dtype).expand(batch, grid.shape[1], 1, -1)
+    packed = torch.cat((base, torch.cat((grid, newline), 2).flatten(1, 2)), 1)
+    return packed, as_map(hidden)
+
+
+def training_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, shared: int = 0,
+                       **unused):
+    """softmax(QK)V without a mask. Shapes [B, heads, T, head dim]; returns ([B, T, heads, head dim], None).
+
+    With `shared` > 0 the first `shared` tokens (prompt head and image) see each other only, and what
+    follows is `questions` questions of equal length: each sees the shared tokens
+    and itself.
+    """
+    query = query * scaling
+    if not shared:
+        weights = torch.matmul(query, key.transpose(-1, -2)).softmax(-1, dtype=torch.float32).to(value.dtype)
+        return torch.matmul(weights, value).transpose(1, 2), None
+    count, length = unused["questions"], (query.shape[2] - shared) // unused["questions"]
+    head_q, tail_q = query[:, :, :shared], query[:, :, shared:]
+    head_k, tail_k = key[:, :, :shared], key[:, :, shared:]
+    head_v, tail_v = value[:, :, :shared], value[:, :, shared:]
+    weights = torch.matmul(head_q, head_k.transpose(-1, -2)).softmax(-1, dtype=torch.float32).to(value.dtype)
+    head = torch.matmul(weights, head_v)
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(2, (count, length))
+
+    far = split(torch.matmul(tail_q, head_k.transpose(-1, -2)))
+    near = torch.matmul(split(tail_q), split(tail_k).transpose(-1, -2))
+    weights = torch.cat((far, near), -1).softmax(-1, dtype=torch.float32).to(value.dtype)
+    tail = (torch.matmul(weights[..., :shared].flatten(2, 3), head_v)
+            + torch.matmul(weights[..., shared:], split(tail_v)).flatten(2, 3))
+    return torch.cat((head, tail), 2).transpose(1, 2), None
+
+
+AttentionInterface.register(PACKED, training_attention)
+AttentionMaskInterface.register(PACKED, lambda *args, **kwargs: None)

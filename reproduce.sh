@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# One command from a clean checkout to every figure and table: finds Python, installs once, hands over to
+# analysis/reproduce.py. ./reproduce.sh --help lists the options.
+set -euo pipefail
+
+fail() {
+    printf 'reproduce.sh: %s\n' "$1" >&2
+    exit 1
+}
+
+# The checkout, also when this script is called through a symbolic link. CDPATH would make cd print.
+unset CDPATH
+script=${BASH_SOURCE[0]}
+while [ -L "$script" ]; do
+    folder=$(cd -P -- "$(dirname -- "$script")" && pwd)
+    script=$(readlink -- "$script")
+    [[ $script == /* ]] || script=$folder/$script
+done
+root=$(cd -P -- "$(dirname -- "$script")" && pwd)
+cd -- "$root"
+
+venv=.venv
+candidates='python3.13 python3.12 python3.11 python3 python'
+extras='.[notebooks,dev]'
+here=no
+informs=no
+arguments=()
+for argument in "$@"; do
+    case $argument in
+        --here) here=yes candidates='python python3' ;; # an active environment is called python
+        *) arguments+=("$argument") ;;
+    esac
+done
+if [ "${arguments[0]-}" != test ]; then
+    for argument in ${arguments[@]+"${arguments[@]}"}; do
+        case $argument in -h | --help | --list) informs=yes ;; esac
+    done
+fi
+
+# Prints "3.11.7" for an interpreter that runs, nothing for one that does not.
+version_of() {
+    "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || true
+}
+
+new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# Sets python to the first of the candidates that is new enough and, with "venv", can make environments.
+find_python() {
+    local found='' candidate version
+    for candidate in $candidates; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        version=$(version_of "$candidate")
+        [ -n "$version" ] || continue
+        if ! new_enough "$candidate"; then
+            found="$found, $candidate is $version"
+        elif [ "${1-}" = venv ] && ! "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+            found="$found, $candidate is $version without venv (on Debian: apt install python3-venv)"
+        else
+            python=$candidate
+            return
+        fi
+    done
+    found=${found#, }
+    fail "Python 3.11 or newer is needed; found: ${found:-none}"
+}
+
+# What the installation depends on. The folder counts because an environment does not survive being moved.
+stamp_of() {
+    "$1" - "$root" <<'PY'
+import hashlib, sys
+state = hashlib.sha256(repr((sys.version, sys.argv[1])).encode())
+for name in ("constraints.txt", "pyproject.toml"):
+    with open(name, "rb") as file:
+        state.update(file.read())
+print(state.hexdigest())
+PY
+}
+
+install() {
+    local stamp=$venv/redvtp.stamp log=$venv/install.log wanted
+    if ! new_enough "$venv/bin/python"; then
+        wanted=$(version_of "$venv/bin/python")
+        [ -z "$wanted" ] || fail "$venv holds Python $wanted, but 3.11 or newer is needed: move it away"
+        find_python venv
+        printf 'making %s with Python %s\n' "$venv" "$(version_of "$python")"
+        "$python" -m venv --clear "$venv" || fail "could not make $venv with $python"
+    fi
+    python=$venv/bin/python
+    wanted=$(stamp_of "$python")
+    [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && return
+    # The stamp goes first and comes back last, so an installation that was cut short is done again.
+    rm -f "$stamp"
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
+    printf 'installing the tested versions into %s, once; this takes some minutes\n' "$venv"
+    if ! "$python" -m pip install --disable-pip-version-check --progress-bar off \
+        -c constraints.txt -e "$extras" 2>&1 | tee "$log" | progress; then
+        tail -n 12 "$log" >&2
+        fail "the installation failed; all of it is in $log"
+    fi
+    printf '%s\n' "$wanted" >"$stamp"
+    printf 'installed\n'
+}
+
+# Of pip's output, the lines that take a while: large files, and the installation itself.
+progress() {
+    awk '/^ *Downloading .*\(([0-9]+[0-9]\.[0-9]+|[0-9][0-9]+) MB\)/ { print "  downloading " $2, $3, $4; fflush() }
+         /^Installing collected packages/ { print "  installing " (NF - 3) " packages"; fflush() }'
+}
+
+# The active environment must have what an installation would have brought.
+check_here() {
+    local lacking
+    lacking=$("$python" - <<'PY'
+import importlib.util
+needed = ("torch transformers safetensors tokenizers numpy PIL jinja2 scipy pandas yaml matplotlib seaborn "
+          "papermill ipykernel nbformat pytest").split()
+print(", ".join(name for name in needed if importlib.util.find_spec(name) is None))
+PY
+    )
+    [ -z "$lacking" ] || fail "the active environment ($python $(version_of "$python")) lacks $lacking: $python -m pip install -c constraints.txt -e '$extras'"
+}
+
+if [ $informs = yes ]; then
+    find_python
+elif [ $here = yes ]; then
+    find_python
+    check_here
+else
+    install
+fi
+
+if [ "${arguments[0]-}" = test ]; then
+    exec "$python" -m pytest ${arguments[@]+"${arguments[@]:1}"}
+fi
+exec "$python" -m analysis.reproduce ${arguments[@]+"${arguments[@]}"}

@@ -1,0 +1,1 @@
+"""Compares redvtp with tensors that the official code produced: ``python -m tests.parity DIR...``."""
