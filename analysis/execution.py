@@ -48,7 +48,8 @@ def own_kernel() -> Iterator[str]:
         spec.parent.mkdir(parents=True)
         python_path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
         kernel = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            # Below errors the kernel only warns about its own transport, on the user's terminal.
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
             "display_name": "redvtp",
             "language": "python",
             "env": {"PYTHONPATH": python_path, "IPYTHONDIR": str(Path(folder) / "ipython")},

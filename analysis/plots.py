@@ -75,6 +75,15 @@ STYLE = {
     "pdf.fonttype": 42,
 }
 
+LINKS = {
+    "mini": "mini (a small trained model, not an 8B one)",
+    "flops": "flops (counted on the true 8B shapes)",
+    "speed": "speed (true 8B shapes, random weights)",
+    "paper": "paper (published weights and benchmarks)",
+    "parity": "parity (the official code on tiny random weights)",
+}
+"""What a number stands on, as captions say it."""
+
 WIDTH = {"column": 3.4, "page": 7.0}
 """Widths of figures in inches, as they are printed."""
 
@@ -98,7 +107,7 @@ def caption(run: RunContext, provenance: Mapping[str, Any], note: str = "") -> s
     parts = [
         f"n = {provenance['n']} a family" + (f" x {len(seeds)} seeds" if len(seeds) > 1 else ""),
         f"profile {run.profile.name}",
-        f"evidence: {provenance['link']}",
+        f"evidence: {LINKS.get(provenance['link'], provenance['link'])}",
     ]
     return "; ".join(parts + [note] if note else parts)
 

@@ -72,7 +72,8 @@ def measure(run: RunContext) -> Result:
         link="mini",
         params={"ratios": RATIOS, "of_each": OF_EACH},
         inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
-        tolerances={"evidence_recall": 0.05},
+        # Which of two nearly equal tokens is kept may differ between processors.
+        tolerances={"evidence_recall": 0.05, "kept": None},
     ) as m:
         m.each(
             [

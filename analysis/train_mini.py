@@ -41,24 +41,28 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for family in families:
             get(family)
-        if options.pace <= 0 or options.minutes <= 0:
-            raise ValueError(f"--pace {options.pace} and --minutes {options.minutes} must be above 0")
-    except ValueError as error:
-        print(error, file=sys.stderr)
+        for name in ("pace", "minutes", "threads", "test_n", "dev_minutes"):
+            if getattr(options, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}, expected more than 0")
+        if options.export_only and not options.out:
+            raise ValueError("--export-only is given without --out, expected a folder to export to")
+        torch.empty(1, device=options.device)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        print(str(error).splitlines()[0], file=sys.stderr)
         return 2
     torch.set_num_threads(options.threads)
     folder = paths.RUNS / "training" / options.name
-    if not options.export_only:
-        run = Run(Options(families, options.seed, scaled(options.pace), folder, options.minutes, options.device,
-                          not options.no_compile, dev_minutes=options.dev_minutes))
-        if not run.train():
-            print(f"stopped at the limit after step {run.progress.step}; run the same command to go on")
-    if options.out:
-        try:
+    try:
+        if not options.export_only:
+            run = Run(Options(families, options.seed, scaled(options.pace), folder, options.minutes, options.device,
+                              not options.no_compile, dev_minutes=options.dev_minutes))
+            if not run.train():
+                print(f"stopped at the limit after step {run.progress.step}; run the same command to go on")
+        if options.out:
             export(folder, options.out, families, options.seed, options.test_n)
-        except FileNotFoundError as error:
-            print(error, file=sys.stderr)
-            return 2
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

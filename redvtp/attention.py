@@ -49,7 +49,7 @@ class AttentionProbe:
         return self.layers is None or layer in self.layers
 
     def add(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        """Record one layer: ``query [B, H, T, d]``, ``key [B, H_kv, T, d]`` after rotary embedding."""
+        """Record one layer: ``query [B, H, Q, d]``, ``key [B, H_kv, T, d]`` after rotary embedding."""
         mass = attention_mass(query, key, mask, scaling, self.rows, self.columns)
         self.total = mass if self.total is None else self.total + mass
         self.seen.append(layer)
@@ -72,12 +72,13 @@ def attention_mass(
 ) -> Tensor:
     """Head-mean softmax attention ``[B, R, C]`` in fp32 from ``rows`` to ``columns`` (-1 pads read 0).
 
+    Rows are counted over all T columns, of which the queries are the last Q (usually all).
     The denominator runs over all keys. ``mask`` is None, boolean (True attends) or additive, of shape
     ``[B or 1, 1, T or 1, T]``. Grouped keys (fewer key heads than query heads) are read without copies.
     """
     batch, heads, _, width = query.shape
     groups = key.shape[1]
-    index = rows.clamp(min=0)
+    index = (rows - (key.shape[2] - query.shape[2])).clamp(min=0)
     picked = query.gather(2, index[:, None, :, None].expand(-1, heads, -1, width))
     picked = (picked * scaling).reshape(batch, groups, -1, width)
     scores = torch.matmul(picked, key.transpose(2, 3)).reshape(batch, heads, rows.shape[1], -1)
@@ -93,6 +94,9 @@ def attention_mass(
 
 def probed_sdpa(module, query, key, value, attention_mask, probe: AttentionProbe | None = None, **kwargs):
     """transformers' SDPA attention, with the probe looking on where one was passed to the forward."""
+    causal = kwargs.get("is_causal")
+    if probe is not None and attention_mask is None and (module.is_causal if causal is None else causal):
+        raise ValueError("the probe reads attention that looks both ways; this model's is causal (is_causal=True)")
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if probe is not None and probe.watches(module.layer_idx + 1):
         probe.add(module.layer_idx + 1, query, key, attention_mask, kwargs["scaling"])

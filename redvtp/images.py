@@ -25,7 +25,7 @@ def read_image(source: str | os.PathLike | Image.Image | np.ndarray) -> Image.Im
     """
     name = str(source) if isinstance(source, (str, os.PathLike)) else f"image of type {type(source).__name__}"
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.size == 0:
+        if source.dtype != np.uint8 or source.size == 0 or not (source.ndim == 2 or source.shape[2:] == (3,)):
             raise ImageError(f"{name}: expected a uint8 array [H, W] or [H, W, 3], got {source.dtype} {source.shape}")
         source = Image.fromarray(source)
     if isinstance(source, (str, os.PathLike)):

@@ -203,7 +203,7 @@ def evidence_recall(layout: Layout, evidence: Sequence[Sequence[float]], sample:
     boxes = torch.tensor([tuple(e) for e in evidence], dtype=torch.float64).reshape(-1, 4)
     if not len(boxes) or bool(((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).any()):
         raise ValueError(f"evidence {list(map(list, evidence))}: expected boxes x0, y0, x1, y1 with an area")
-    cells = layout.box[sample][is_tile(layout)[sample]]
+    cells = layout.box[sample][is_tile(layout)[sample]].cpu()
     everything = torch.cat([boxes, cells])
     xs = torch.unique(everything[:, [0, 2]])
     ys = torch.unique(everything[:, [1, 3]])

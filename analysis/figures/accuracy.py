@@ -53,7 +53,7 @@ def draw(result: Result, run: RunContext) -> Any:
     axes[0, 0].set_ylabel("exact match")
     axes[1, 0].set_ylabel("evidence recall")
     axes[0, 0].legend(loc="upper left", fontsize=7)
-    plots.add_caption(figure, plots.caption(run, result.provenance, "mini model; bars: 95% Wilson intervals"))
+    plots.add_caption(figure, plots.caption(run, result.provenance, "bars: 95% Wilson intervals"))
     return figure
 
 

@@ -30,22 +30,23 @@ def kept_mask(layout: Layout, kept: set[int], size: tuple[int, int]) -> np.ndarr
     return mask
 
 
-def draw(result: Result, run: RunContext) -> Any:
-    """A row for each sample: the image, then what is left at each ratio (dropped cells dimmed)."""
+def draw(result: Result, run: RunContext, family: str) -> Any:
+    """A row for each sample of a family: the image, then what is left at each ratio (dropped cells dimmed)."""
     plots.use_style()
     rows = pd.DataFrame(result.rows)
+    rows = rows[rows["family"] == family]
     host = answers.model(run.profile.models[0])
-    samples = list(rows.groupby(["family", "case", "index"], sort=False))
+    samples = list(rows.groupby(["case", "index"], sort=False))
     ratios = sorted(rows["keep"].unique(), reverse=True)
     heights = []
-    for (family, _, index), _ in samples:
+    for (_, index), _ in samples:
         width, height = benchmarks.get(family).sample(answers.SPLIT, int(rows["seed"].iloc[0]), int(index)).image.size
         heights.append(max(0.35, height / width))
     figure, axes = plt.subplots(
         len(samples), len(ratios), squeeze=False, gridspec_kw={"height_ratios": heights},
         figsize=(plots.WIDTH["page"], 2.0 * sum(heights) + 0.62 * len(samples) + 0.4),
     )  # fmt: skip
-    for line, ((family, case, index), shown) in zip(axes, samples):
+    for line, ((case, index), shown) in zip(axes, samples):
         sample = benchmarks.get(family).sample(answers.SPLIT, int(shown["seed"].iloc[0]), int(index))
         layout = host.host.begin([redvtp.Prompt(sample.question, [sample.image])], length=1).layout
         for axis, ratio in zip(line, ratios):
@@ -56,7 +57,8 @@ def draw(result: Result, run: RunContext) -> Any:
                 pixels = np.where(mask[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
             axis.imshow(pixels, interpolation="nearest", extent=(0, sample.image.width, sample.image.height, 0))
             for x0, y0, x1, y1 in sample.evidence:
-                axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
+                frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=plots.ORANGE, linewidth=1.6)
+                axis.add_patch(frame)
             right = row["prediction"] == sample.answer
             head = f"{family} {index}, {case}" if ratio == 1 else f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
             said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"
@@ -64,7 +66,7 @@ def draw(result: Result, run: RunContext) -> Any:
                            fontsize=8, color=plots.BLACK if right else plots.RED)
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-    note = "mini model; box: evidence; dimmed: dropped tile tokens; recall: share of the evidence still covered"
+    note = "box: evidence; dimmed: dropped tile tokens; recall: share of the evidence still covered"
     plots.add_caption(figure, plots.caption(run, result.provenance, note))
     return figure
 

@@ -36,17 +36,18 @@ def draw(result: Result, run: RunContext) -> Any:
             part = shown[(shown["layers"] == "all") & (shown["rule"] == rule)].groupby("step").mean(numeric_only=True)
             label = f"{family}, {'all 16 steps' if rule == 'none' else 'until the stop text'}"
             left.plot(part.index, part["similarity"], color=color, marker=marker, linestyle=line, label=label)
-            left.fill_between(part.index, part["similarity_low"], part["similarity_high"], color=color, alpha=0.15, lw=0)
+            low, high = part["similarity_low"], part["similarity_high"]
+            left.fill_between(part.index, low, high, color=color, alpha=0.15, linewidth=0)
     for group, (label, color, marker, line) in GROUPS.items():
         part = rows[(rows["layers"] == group) & (rows["rule"] == "none")].groupby("step").mean(numeric_only=True)
         right.plot(part.index, part["similarity"], color=color, marker=marker, linestyle=line, label=label)
     for axes, title in ((left, "All layers, by family"), (right, "By layers, mean of families")):
         axes.axhline(PAPER_BOUND, color=plots.BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.text(2, PAPER_BOUND - 0.012, "paper, on LLaDA-V 8B: above 0.95", fontsize=7, va="top")
+        axes.text(15, PAPER_BOUND + 0.008, "paper, on LLaDA-V 8B: above 0.95", fontsize=7, ha="right")
         axes.set(title=title, xlabel="step k", xticks=range(2, 16, 2), ylim=(min(0.0, rows["similarity"].min()), 1.02))
         axes.legend(loc="lower left")
     left.set_ylabel("Sim$_k$: cosine of S$_1$ and S$_k$")
-    plots.add_caption(figure, plots.caption(run, result.provenance, "mini model; bands: 95% bootstrap intervals"))
+    plots.add_caption(figure, plots.caption(run, result.provenance, "bands: 95% bootstrap intervals"))
     return figure
 
 
@@ -64,7 +65,9 @@ def sentence(result: Result) -> str:
     rows = rows[(rows["layers"] == "all") & (rows["rule"] == "none")]
     mean = rows.groupby("step")["similarity"].mean()
     below = mean[mean <= PAPER_BOUND]
-    fate = f"falls to {PAPER_BOUND} or below from step {below.index[0]} on" if len(below) else f"stays above {PAPER_BOUND}"
+    fate = f"stays above {PAPER_BOUND}"
+    if len(below):
+        fate = f"falls to {PAPER_BOUND} or below from step {below.index[0]} on"
     return (
         f"On the mini model Sim_k is {mean.iloc[0]:.3f} at k = {mean.index[0]} and {mean.iloc[-1]:.3f} at "
         f"k = {mean.index[-1]} (mean of {rows['family'].nunique()} families); it {fate}. "

@@ -17,13 +17,18 @@ BEST = "best.pt"
 
 @dataclass
 class Progress:
-    """Where a run stands: the stage by name, steps done in it and in all, seconds trained, best dev score."""
+    """Where a run stands: the stage by name, steps done in it and in all, seconds trained, best dev score.
+
+    `seed` and `families` say what run it is, so that a folder is not continued as another one.
+    """
 
     stage: str
     in_stage: int = 0
     step: int = 0
     seconds: float = 0.0
     best: float = -1.0
+    seed: int | None = None
+    families: tuple[str, ...] | None = None
 
 
 def write(path: Path, content: dict) -> None:
@@ -40,16 +45,25 @@ def save(folder: Path, trainee, optimizers, progress: Progress) -> None:
                           "progress": asdict(progress)})
 
 
-def restore(folder: Path, trainee, optimizers) -> Progress | None:
-    """Load the run's checkpoint in place; None when there is none."""
+def restore(folder: Path, trainee, optimizers, seed: int, families: tuple[str, ...]) -> Progress | None:
+    """Load the run's checkpoint in place; None when there is none.
+
+    Raises ValueError when the checkpoint belongs to another seed or other families.
+    """
     path = folder / FILE
     if not path.exists():
         return None
     content = torch.load(path, map_location="cpu", weights_only=True)
+    progress = Progress(**content["progress"])
+    for name, asked in (("seed", seed), ("families", families)):
+        found = getattr(progress, name)
+        if found is not None and found != asked:
+            raise ValueError(f"{name} is {asked}, but the run in this folder has {found}: use another --name")
+        setattr(progress, name, asked)
     trainee.load_state_dict(content["trainee"])
     for optimizer, state in zip(optimizers, content["optimizers"]):
         bases = [group["base"] for group in optimizer.param_groups]
         optimizer.load_state_dict(state)
         for group, base in zip(optimizer.param_groups, bases):
             group["base"] = base
-    return Progress(**content["progress"])
+    return progress

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -65,8 +66,6 @@ def _answer(model, tokenizer, samples, size) -> list[str]:
 
 def blank(samples: list[Sample]) -> list[Sample]:
     """The same questions over flat grey images: the control that must fall to chance."""
-    from dataclasses import replace
-
     return [replace(sample, image=Image.new("RGB", sample.image.size, (128, 128, 128))) for sample in samples]
 
 

@@ -29,11 +29,12 @@ in 16 steps. Test pages come from other seeds than training pages, and no test v
 {rows}
 
 Data hash (sha256 over these test samples): {hashes}.
-{control}
+A blank image must fall to chance, and chance is zero here.
+
 ## Training
 - Command: `python -m analysis.train_mini {families} --seed {seed} --out data/mini/llada_v`
 - {steps} steps in {minutes:.0f} minutes on 2 CPU cores (bf16 autocast, torch.compile), evaluation included.
-- Every choice was made on the development split; the test split was scored for this card only.
+{notes}- Every choice was made on the development split; the test split was scored for this card only.
 - Curve, exact match on development samples:
 
 | step | minutes | {names} |
@@ -79,10 +80,10 @@ def export(folder: Path, out: Path, families: tuple[str, ...], seed: int, test_n
     write_folder(model, tokenizer, out)
     curve = [line for line in map(json.loads, (folder / "curve.jsonl").read_text().splitlines())
              if f"dev_{families[0]}" in line and line["step"] <= best["step"]]
-    curve = curve[::max(1, len(curve) // 12)] + ([] if len(curve) % max(1, len(curve) // 12) == 1 else curve[-1:])
+    notes = folder / "notes.md"
     card = CARD.format(
         parameters=sum(weight.numel() for weight in model.parameters()) / 1e6, rows="\n".join(rows),
-        hashes=", ".join(hashes), control="A blank image must fall to chance, and chance is zero here.\n",
+        hashes=", ".join(hashes), notes=notes.read_text() if notes.exists() else "",
         families=" ".join(f"--family {name}" for name in families), seed=seed, steps=best["step"],
         minutes=best["seconds"] / 60, names=" | ".join(families), dashes="---|" * len(families),
         curve="\n".join(f"| {line['step']} | {line['seconds'] / 60:.0f} | "

@@ -25,7 +25,11 @@ REPORT_SECONDS, SAVE_SECONDS = 10, 90
 
 @dataclass
 class Options:
-    """What a run is told: families, seed, stages, folder, limits in minutes of this call, device, compile."""
+    """What a run is told.
+
+    folder: where checkpoint, best weights and curve go. minutes: limit of this call. compile: use
+    torch.compile on the layers. dev_n: dev samples a family; dev_minutes: time between dev scores.
+    """
 
     families: tuple[str, ...]
     seed: int
@@ -54,8 +58,13 @@ class Run:
     def __init__(self, options: Options):
         self.options = options
         self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device)
-        self.progress = (checkpoint.restore(options.folder, self.trainee, self.optimizers)
-                         or checkpoint.Progress(options.stages[0].name))
+        self.progress = (
+            checkpoint.restore(options.folder, self.trainee, self.optimizers, options.seed, options.families)
+            or checkpoint.Progress(options.stages[0].name, seed=options.seed, families=options.families))
+        self.names = [stage.name for stage in options.stages]
+        if self.progress.stage not in self.names:
+            known = ", ".join(self.names)
+            raise ValueError(f"the run stands in stage {self.progress.stage!r}, expected one of {known}")
         self.texts = Texts(self.tokenizer)
         if options.compile:
             self._compile()
@@ -71,8 +80,7 @@ class Run:
 
     def train(self) -> bool:
         """Train to the end or to the limit; True when every stage is done."""
-        names = [stage.name for stage in self.options.stages]
-        for stage in self.options.stages[names.index(self.progress.stage):]:
+        for stage in self.options.stages[self.names.index(self.progress.stage):]:
             if self.progress.stage != stage.name:
                 self.progress.stage, self.progress.in_stage = stage.name, 0
             while self.progress.in_stage < stage.steps:
@@ -141,17 +149,16 @@ class Run:
         self._report(stage, line)
 
     def _report(self, stage: Stage, log: dict) -> None:
-        done, left, reached = self.progress, 0, False
-        for other in self.options.stages:
-            reached = reached or other.name == stage.name
-            left += other.steps if reached else 0
-        left -= done.in_stage
+        """One line of the curve file, and the same for people with the time left at the mean rate so far."""
+        done = self.progress
+        left = sum(other.steps for other in self.options.stages[self.names.index(stage.name):]) - done.in_stage
         rate = done.seconds / max(1, done.step)
         line = {"step": done.step, "stage": stage.name, "in_stage": done.in_stage, "seconds": round(done.seconds, 1),
                 **{name: round(float(value), 4) for name, value in log.items()}}
         self.options.folder.mkdir(parents=True, exist_ok=True)
         with open(self.options.folder / "curve.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
-        text = " ".join(f"{name} {value}" for name, value in line.items() if name not in ("seconds", "stage", "in_stage"))
+        hidden = ("seconds", "stage", "in_stage")
+        text = " ".join(f"{name} {value}" for name, value in line.items() if name not in hidden)
         print(f"[{stage.name} {done.in_stage}/{stage.steps}] {text} elapsed {done.seconds / 60:.1f} min "
               f"eta {left * rate / 60:.0f} min", flush=True)

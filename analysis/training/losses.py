@@ -135,7 +135,10 @@ def step_loss(trainee: Trainee, batch: Batch, weights: Weights, packed: bool, ge
         return Result(total, log)
 
     length = answers.shape[-1]
-    responses = lambda x: x[:, shared:].unflatten(1, (count, -1))[:, :, -length:]  # noqa: E731
+
+    def responses(x: Tensor) -> Tensor:
+        return x[:, shared:].unflatten(1, (count, -1))[:, :, -length:]
+
     if weights.middle:
         echo = F.layer_norm(responses(hidden).float(), hidden.shape[-1:])
         index = trainee.middle_heads[1](echo).flatten(0, 2)

@@ -55,18 +55,21 @@ def build_image_processor() -> LlavaOnevisionImageProcessorPil:
                                            image_std=[0.5] * 3, image_grid_pinpoints=PINPOINTS)
 
 
+OUTPUTS = ("o_proj.weight", "out_proj.weight", "down_proj.weight", "fc2.weight")
+
+
+@torch.no_grad()
 def _initialise(model: nn.Module) -> None:
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2 and "embed" not in name and "lm_head" not in name:
-                nn.init.normal_(weight, std=0.04 if name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight",
-                                                                   "fc2.weight")) else weight.shape[1] ** -0.5)
-            elif "patch_embedding.weight" in name:
-                nn.init.normal_(weight, std=0.5 * weight[0].numel() ** -0.5)
-            elif "embed" in name and weight.ndim == 2 or name.endswith("image_newline"):
-                nn.init.normal_(weight, std=0.1)
-            elif "lm_head" in name:
-                nn.init.normal_(weight, std=0.04)
+    """Small embeddings, hidden matrices at 1 / sqrt(inputs), projections into the residual stream at 0.04."""
+    for name, weight in model.named_parameters():
+        if "patch_embedding.weight" in name:
+            nn.init.normal_(weight, std=0.5 * weight[0].numel() ** -0.5)
+        elif name.endswith("image_newline") or weight.ndim == 2 and "embed" in name:
+            nn.init.normal_(weight, std=0.1)
+        elif name.endswith(OUTPUTS) or "lm_head" in name:
+            nn.init.normal_(weight, std=0.04)
+        elif weight.ndim == 2:
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
 
 def visual_tokens(model, pixels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -49,9 +49,6 @@ class Muon(torch.optim.Optimizer):
                     weight.add_(update.to(weight.dtype), alpha=-group["lr"] * scale)
 
 
-TOWER = ("vision_tower",)
-
-
 def build_optimizers(trainee: nn.Module, muon_lr: float = 0.01, adam_lr: float = 2e-3) -> list[torch.optim.Optimizer]:
     """[Muon, AdamW], each with a tower group and a rest group; group["base"] is the unscheduled rate."""
     groups: dict[tuple[str, bool], list] = {}

@@ -49,8 +49,8 @@ def prompt_ids(tokenizer, question: str) -> tuple[list[int], list[int]]:
     """Token ids before and after the visual tokens for one question, no system message."""
     text = tokenizer.apply_chat_template([{"role": "user", "content": f"<image>\n{question}"}], tokenize=False)
     before, after = text.split(IMAGE)
-    encode = lambda piece: tokenizer(piece, add_special_tokens=False)["input_ids"]  # noqa: E731
-    return encode(before), encode(after)[1:]
+    before, after = (tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in (before, after))
+    return before, after[1:]
 
 
 def answer_ids(tokenizer, answer: str, length: int) -> list[int]:

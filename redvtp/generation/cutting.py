@@ -13,6 +13,7 @@ from redvtp.attention import AttentionProbe
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host
 from redvtp.pruning.base import Pruner
+from redvtp.selection import Count
 
 
 def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: Mapping[str, Sequence[Any]]) -> None:
@@ -29,6 +30,8 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
     for cut in cuts:
         cut.check(settings.steps, host.layers)
+        if cut.layer is None and getattr(pruner, "keep", None) == Count(0):
+            raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)
         wanted = {"attention"} if needs.attention else set()
         wanted |= {"states"} if needs.states else set()

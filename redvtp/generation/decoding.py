@@ -124,7 +124,8 @@ class Decoding:
         self.state = state
         self.guide = host.unconditional(state) if settings.cfg_scale else None
         self.attention: AttentionProbe | None = None
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self._decided: Tensor | None = None  # [B', G] rows committed in the last step
+        self._before_release: tuple | None = None  # the last step's samples, those that it finished included
         self._set_pruner(pruner)
         self._advance()
         self._cut_between(0)
@@ -178,17 +179,20 @@ class Decoding:
 
         fed = output.lengths.double().mean(0).cpu()
         self.fed[active.cpu()] += fed
-        per_sample = forward_flops(self.host.config.text_config, output.lengths.cpu(), masked.sum(1).cpu())
+        per_sample = forward_flops(
+            self.host.config.text_config, output.lengths.cpu(), masked.sum(1).cpu(), canvas.shape[1]
+        )
         for sample, flops in zip(active.tolist(), per_sample, strict=True):
             self.taken[sample] += 1
             self.flops[sample] += flops * (2 if self.guide is not None else 1)
         self._record(step, canvas[:, :g], predicted, moved, conf, undecided, fed, probe, logits)
         self.done_steps = step
-        self.attention, self._seen = probe, (undecided, moved)
+        self.attention, self._decided = probe, moved
         for cut, selection in in_step.values():
             if cut.lasting:
                 self._apply(selection)
         self._cut_between(step)
+        self._before_release = (self.active, self.state, self.guide, self.attention, self._decided)
         self._scan_stops()
         self.index[active] += 1
         self._advance()
@@ -213,8 +217,12 @@ class Decoding:
             setattr(twin, name, list(getattr(self, name)))
         twin.random = [g.clone_state() for g in self.random]
         twin.recorder = recorder
+        if self._before_release is not None:
+            # The cut comes before the stop scan, so it is made for samples that ended with the last step, too.
+            twin.active, twin.state, twin.guide, twin.attention, twin._decided = self._before_release
         twin._set_pruner(pruner)
         twin._cut_between(self.done_steps)
+        twin._advance()
         return twin
 
     def results(self) -> list[Result]:
@@ -262,17 +270,22 @@ class Decoding:
             self.block[sample], self.index[sample] = block, index
             if block < settings.blocks:
                 staying.append(place)
-            else:
-                one = torch.tensor([place], device=masked.device)
-                self.layouts[sample] = self.state.layout.rows(one)
-        if len(staying) < len(self.active):
-            keep = torch.tensor(staying, dtype=torch.long, device=self.active.device)
-            self.active = self.active[keep]
-            if len(keep):
-                self.state = self.state.rows(keep)
-                self.guide = None if self.guide is None else self.guide.rows(keep)
-                self._seen = None if self._seen is None else tuple(part[keep] for part in self._seen)
-                self.attention = None if self.attention is None else thinned(self.attention, keep)
+        self._let_go(staying)
+
+    def _let_go(self, staying: list[int]) -> None:
+        """Go on with the samples at these places of the batch; the others are done."""
+        if len(staying) == len(self.active):
+            return
+        for place in sorted(set(range(len(self.active))) - set(staying)):
+            one = torch.tensor([place], device=self.active.device)
+            self.layouts[int(self.active[place])] = self.state.layout.rows(one)
+        keep = torch.tensor(staying, dtype=torch.long, device=self.active.device)
+        self.active = self.active[keep]
+        if len(keep):
+            self.state = self.state.rows(keep)
+            self.guide = None if self.guide is None else self.guide.rows(keep)
+            self._decided = None if self._decided is None else self._decided[keep]
+            self.attention = None if self.attention is None else thinned(self.attention, keep)
 
     def _scan_stops(self) -> None:
         """Find stop texts; once one was found only the first of the list is looked for (official)."""
@@ -304,6 +317,8 @@ class Decoding:
     # ---- pruning -----------------------------------------------------------------------------------------
 
     def _set_pruner(self, pruner: Pruner | None) -> None:
+        if hasattr(pruner, "check"):
+            pruner.check(self.state.layout)
         self.pruner = pruner
         self.cuts: tuple[Cut, ...] = ()
         # A method that keeps everything is the unpruned run, bit for bit: it makes no cut.
@@ -402,22 +417,17 @@ class Decoding:
     def _cut_between(self, step: int) -> None:
         """The cut after ``step``'s transfer, for the samples that have something left to decide."""
         for cut in self.cuts:
-            if cut.step != step or cut.layer is not None or not len(self.active):
+            if cut.step != step or cut.layer is not None:
                 continue
-            g = self.settings.length
-            if self._seen is None:
-                undecided = self.canvas[self.active, :g] == self.host.mask_id
-                decided = torch.zeros_like(undecided)
-            else:
-                undecided, decided = self._seen
-            if not bool(undecided.any()):
-                continue  # nothing left to guide or to speed up (official_code §5.2)
+            undecided = self.canvas[self.active, : self.settings.length] == self.host.mask_id
+            # Nothing left to guide or to speed up (official_code §5.2); such a sample is done.
+            self._let_go(torch.nonzero(undecided.any(1)).flatten().tolist())
+            if not len(self.active):
+                continue
+            undecided = undecided[undecided.any(1)]
+            decided = torch.zeros_like(undecided) if self._decided is None else self._decided
             layout = self.state.layout
-            # The guide rows of a finished sample are empty; any row will do, for it runs no more.
-            finished = ~undecided.any(1, keepdim=True)
-            view = self._view(
-                cut, self.attention, layout, undecided | finished, decided, self.state.embeds, self.state.size
-            )
+            view = self._view(cut, self.attention, layout, undecided, decided, self.state.embeds, self.state.size)
             selection = self.pruner.select(view)
             self._record_cut(cut, selection, layout)
             self._apply(selection)

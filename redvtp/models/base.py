@@ -68,7 +68,7 @@ class State:
         """The state of the samples ``index``, without the padding that they no longer need."""
         layout = self.layout.rows(index)
         spare = int((~layout.real).sum(1).min())
-        keep = torch.arange(spare, layout.length)
+        keep = torch.arange(spare, layout.length, device=index.device)
         return replace(
             self,
             embeds=self.embeds[index, spare:],

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import LlamaModel
+from transformers import DynamicCache, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
 from redvtp.attention import AttentionProbe
 from redvtp.models.base import LayerCut, merge_visual, move_positions, move_size, take_columns
@@ -25,6 +26,7 @@ def run_layers(
     size: Tensor | None = None,
     probe: AttentionProbe | None = None,
     at_layer: Mapping[int, LayerCut] | None = None,
+    tail: int | None = None,
 ) -> tuple[Tensor, LongTensor]:
     """Run all decoder layers, without the final norm.
 
@@ -34,9 +36,11 @@ def run_layers(
         positions: ``[B, T]`` rotary positions.
         size: ``[B, T]`` originals per column; attention to a column gains log size (ToMe's proportional attention).
         at_layer: cuts by layer, 1..L; each is made after its layer.
+        tail: how many columns at the end are read afterwards; the last layer leaves out the work of the
+            others' rows, but for their keys and values. None: all are read.
 
     Returns:
-        The last layer's hidden states ``[B, T', D]`` and the real columns at each layer ``[L, B]``.
+        The last layer's hidden states ``[B, T', D]`` (``[B, tail, D]``) and the real columns at each layer ``[L, B]``.
     """
     at_layer = at_layer or {}
     lengths = []
@@ -54,6 +58,10 @@ def run_layers(
             rotary = decoder.rotary_emb(hidden, position_ids=positions)
             count = layout.real.sum(1)
         lengths.append(count)
+        if tail is not None and number == len(decoder.layers) and number not in at_layer:
+            if not looks_before(probe, number, hidden.shape[1] - tail):
+                hidden = tail_of_layer(layer, hidden, tail, mask, rotary, probe)
+                break
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, is_causal=False, probe=probe)
         cut = at_layer.get(number)
         if cut is None:
@@ -74,7 +82,44 @@ def run_layers(
         mask = key_mask(layout, size, hidden.dtype)
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
         count = layout.real.sum(1)
-    return hidden, torch.stack(lengths)
+    return hidden if tail is None else hidden[:, -tail:], torch.stack(lengths)
+
+
+def looks_before(probe: AttentionProbe | None, layer: int, column: int) -> bool:
+    """Whether the probe reads rows before ``column`` in that layer."""
+    if probe is None or not probe.watches(layer):
+        return False
+    return bool(((probe.rows >= 0) & (probe.rows < column)).any())
+
+
+def tail_of_layer(
+    layer: LlamaDecoderLayer,
+    hidden: Tensor,
+    tail: int,
+    mask: Tensor | None,
+    rotary: tuple[Tensor, Tensor],
+    probe: AttentionProbe | None,
+) -> Tensor:
+    """The layer's output for its last ``tail`` columns, ``[B, tail, D]``.
+
+    The stock layer runs on those alone; keys and values of the columns before them reach it as its cache.
+    """
+    attention, before = layer.self_attn, hidden.shape[1] - tail
+    normed = layer.input_layernorm(hidden[:, :before])
+    heads = (*normed.shape[:2], -1, attention.head_dim)
+    key = attention.k_proj(normed).view(heads).transpose(1, 2)
+    value = attention.v_proj(normed).view(heads).transpose(1, 2)
+    key, _ = apply_rotary_pos_emb(key, key, *(part[:, :before] for part in rotary))
+    cache = DynamicCache()
+    cache.update(key, value, attention.layer_idx)
+    return layer(
+        hidden[:, before:],
+        attention_mask=mask,
+        position_embeddings=tuple(part[:, before:] for part in rotary),
+        past_key_values=cache,
+        is_causal=False,
+        probe=probe,
+    )
 
 
 def key_mask(layout: Layout, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:

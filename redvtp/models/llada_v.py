@@ -370,10 +370,9 @@ class LladaV:
         """One forward; logits in fp32 of the canvas rows that ``logit_rows [B, G + suffix]`` marks."""
         hidden = torch.cat([state.embeds, self.decoder.embed_tokens(canvas)], 1)
         hidden, lengths = run_layers(
-            self.decoder, hidden, state.layout, state.positions, state.size, probe, at_layer
+            self.decoder, hidden, state.layout, state.positions, state.size, probe, at_layer, tail=canvas.shape[1]
         )
-        picked = hidden[:, -canvas.shape[1] :][logit_rows]
-        return Output(self.model.lm_head(self.decoder.norm(picked)).float(), lengths)
+        return Output(self.model.lm_head(self.decoder.norm(hidden[logit_rows])).float(), lengths)
 
     def unconditional(self, state: State) -> State:
         """The same state with the mask embedding in every prompt and visual column (official_code §3)."""

@@ -7,10 +7,21 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import LongTensor, Tensor
 
-from redvtp.selection import POSITIONS, Budget, Cut, Needs, Selection, Share, View, as_budget, top_selection
-from redvtp.sequence import THUMBNAIL
+from redvtp.selection import (
+    POSITIONS,
+    Budget,
+    Cut,
+    Mass,
+    Needs,
+    Selection,
+    Share,
+    View,
+    as_budget,
+    top_selection,
+)
+from redvtp.sequence import THUMBNAIL, VISUAL, Layout
 
 PROTECTABLE = ("newline", "thumbnail")
 
@@ -75,21 +86,37 @@ class Scored:
 
     def select_by(self, view: View, score: Tensor) -> Selection:
         """The selection that ``score [B, n]`` leads to under this method's budget."""
-        index = view.visual.clamp(min=0)
-        image = view.layout.image.gather(1, index)
-        eligible = torch.ones_like(view.valid)
-        original = view.original
-        if self.images is not None:
-            eligible = torch.isin(image, torch.tensor(self.images, device=image.device, dtype=image.dtype))
-            original = (eligible & view.valid).sum(1)
-        protected = torch.zeros_like(view.valid)
-        if "newline" in self.protect:
-            protected |= view.layout.newline.gather(1, index)
-        if "thumbnail" in self.protect:
-            protected |= view.layout.tile.gather(1, index) == THUMBNAIL
-        if view.cut.layer is None and getattr(self.keep, "n", 1) == 0:
-            raise ValueError("Count(0): dropping every visual token is possible only inside a layer")
+        eligible, protected = self.roles(view.layout, view.visual)
+        original = view.original if self.images is None else (eligible & view.valid).sum(1)
         return top_selection(score, self.keep, original, eligible, protected, view.valid)
+
+    def roles(self, layout: Layout, visual: LongTensor) -> tuple[Tensor, Tensor]:
+        """``[B, n]`` which visual tokens the budget is about, and which of them are always kept."""
+        index = visual.clamp(min=0)
+        image = layout.image.gather(1, index)
+        eligible = visual >= 0
+        if self.images is not None:
+            eligible = eligible & torch.isin(image, torch.tensor(self.images, device=image.device, dtype=image.dtype))
+        protected = torch.zeros_like(eligible)
+        if "newline" in self.protect:
+            protected = protected | layout.newline.gather(1, index)
+        if "thumbnail" in self.protect:
+            protected = protected | (layout.tile.gather(1, index) == THUMBNAIL)
+        return eligible, protected & eligible
+
+    def check(self, layout: Layout) -> None:
+        """Refuse, before any forward, a budget that this batch cannot meet.
+
+        Raises:
+            ValueError: a count above the tokens of a sample, or a budget below its protected ones.
+        """
+        eligible, protected = self.roles(layout, layout.columns_of(VISUAL))
+        for total, guarded in zip(eligible.sum(1).tolist(), protected.sum(1).tolist()):
+            if not total or isinstance(self.keep, Mass):
+                continue
+            count = self.keep.count(total, protected)
+            if guarded > count:
+                raise ValueError(f"{self.keep}: {count} of {total} tokens to keep, but {guarded} are protected")
 
     @property
     def keeps_all(self) -> bool:

@@ -11,7 +11,7 @@ from PIL import Image
 from analysis import train_mini
 from analysis.benchmarks import FAMILIES, get
 from analysis.benchmarks.glyphs import KEYS
-from analysis.training import checkpoint, evaluate, export, losses, loop, mini_model, optim, stages
+from analysis.training import checkpoint, evaluate, export, loop, losses, mini_model, optim, stages
 from analysis.training.batches import Texts, crops, normalise, training_batch
 from analysis.training.tokenizer import BANNED, EOT, answer_ids, build_tokenizer, prompt_ids
 
@@ -30,7 +30,7 @@ def model(tokenizer):
 
 
 def options(folder, **changes):
-    given = {"families": ("doc", "info"), "seed": 3, "stages": TINY, "folder": folder, "compile": False, "dev_n": 2}
+    given = {"families": ("doc", "info"), "seed": 3, "stages": TINY, "folder": folder, "compile": False, "dev_n": 1}
     return loop.Options(**{**given, **changes})
 
 
@@ -103,8 +103,8 @@ def test_packed_attention_equals_one_question_at_a_time(model, tokenizer):
         torch.testing.assert_close(language.norm(full), stock)
     model.set_attn_implementation({"text_config": "sdpa"})
     with torch.no_grad():
-        torch.testing.assert_close(
-            language(inputs_embeds=alone, position_ids=positions[:, :14]).last_hidden_state, stock, rtol=1e-4, atol=1e-4)
+        sdpa = language(inputs_embeds=alone, position_ids=positions[:, :14]).last_hidden_state
+        torch.testing.assert_close(sdpa, stock, rtol=1e-4, atol=1e-4)
 
 
 def test_masks_follow_llada():
@@ -145,10 +145,12 @@ def test_a_resumed_run_ends_in_the_same_state(tmp_path):
         assert torch.equal(weight, parts["trainee"][name]), name
     lines = [json.loads(line) for line in (tmp_path / "whole" / "curve.jsonl").read_text().splitlines()]
     assert {"dev_doc", "dev_info"} <= set(lines[-1])
+    with pytest.raises(ValueError, match="seed is 4.*has 3"):
+        loop.Run(options(tmp_path / "whole", seed=4))
 
 
 def test_decoding_writes_no_banned_token_and_does_not_depend_on_the_batch(model, tokenizer):
-    samples = [sample for name in FAMILIES for sample in get(name).samples("dev", 3, seed=1)]
+    samples = [sample for name in FAMILIES for sample in get(name).samples("dev", 2, seed=1)]
     together = evaluate.answer(model, tokenizer, samples)
     assert together == [evaluate.answer(model, tokenizer, [sample])[0] for sample in samples]
     assert not any(token in text for text in together for token in BANNED)
@@ -164,7 +166,7 @@ def test_export_loads_with_transformers(tmp_path):
     loaded = AutoModelForImageTextToText.from_pretrained(out)
     assert type(loaded).__name__ == "LlavaOnevisionForConditionalGeneration" and loaded.dtype == torch.float16
     assert loaded.config.text_config.is_causal is False and loaded.config.vision_aspect_ratio == "anyres_max_4"
-    assert AutoImageProcessor.from_pretrained(out).image_mean == [0.5] * 3
+    assert AutoImageProcessor.from_pretrained(out).image_mean == (0.5, 0.5, 0.5)
     assert json.loads((out / "redvtp.json").read_text()) == {
         "host": "llada_v", "system_prompt": None, "aspect": "anyres"}
     assert (out / "model.safetensors").stat().st_size < 6 * 2 ** 20
@@ -177,6 +179,8 @@ def test_bad_options_give_one_line(capsys):
     line = capsys.readouterr().err.strip()
     assert "\n" not in line and "'nope'" in line and "doc, info" in line
     assert train_mini.main(["--pace", "0"]) == 2
-    assert "--pace 0.0" in capsys.readouterr().err
+    assert "--pace is 0.0" in capsys.readouterr().err
+    assert train_mini.main(["--export-only"]) == 2
+    assert "--out" in capsys.readouterr().err
     assert train_mini.main(["--export-only", "--name", "never-trained", "--out", "nowhere"]) == 2
     assert "no dev score" in capsys.readouterr().err

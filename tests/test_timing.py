@@ -1,0 +1,58 @@
+"""Interleaving, medians and peak memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from redvtp.timing import Comparison, Timing, compare, measure, peak_memory, timed
+
+
+def test_sides_take_turns_and_swap():
+    order = []
+    sides = {name: lambda name=name: order.append(name) or 1.0 for name in "ab"}
+    found = compare(sides, rounds=3, warmup=1)
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+    assert found.sides["a"].seconds == (1.0, 1.0, 1.0)
+    assert found.protocol.rounds == 3 and found.protocol.warmup == 1
+
+
+def test_ratio_is_the_median_of_the_rounds():
+    sides = {"slow": Timing((2.0, 30.0, 4.0)), "fast": Timing((1.0, 3.0, 1.0))}
+    found = Comparison(sides, measure(lambda: None, repeats=1, warmup=0).protocol)
+    assert found.ratio("slow", "fast") == 4.0
+    assert found.summary()["slow_seconds"] == 4.0
+
+
+def test_median_and_iqr():
+    timing = Timing((1.0, 2.0, 3.0, 4.0, 100.0))
+    assert timing.median == 3.0
+    assert timing.iqr == 2.0
+    assert Timing((1.0,)).iqr == 0.0
+
+
+def test_measure_counts_only_after_the_warm_up():
+    calls = []
+    found = measure(lambda: calls.append(1), repeats=4, warmup=2)
+    assert len(calls) == 6
+    assert len(found.sides["call"].seconds) == 4
+    assert timed(lambda: None) >= 0
+
+
+@pytest.mark.parametrize("words", [{"rounds": 0}, {"rounds": 1, "warmup": -1}])
+def test_refuses_nothing_to_do(words):
+    with pytest.raises(ValueError, match="expected at least one"):
+        compare({"a": lambda: 1.0}, **words)
+
+
+def test_peak_memory_is_the_process_own():
+    code = (
+        "from redvtp.timing import peak_memory; before = peak_memory(); x = bytearray(b'1') * 200_000_000; del x;"
+        "print(peak_memory() - before)"
+    )
+    held = bytearray(b"1") * 400_000_000  # of this process, not of the child
+    gain = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 190e6 < gain < 260e6
+    assert peak_memory() > len(held)
