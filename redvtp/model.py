@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from redvtp.generation.cutting import check_pruner
-from redvtp.generation.decoding import Decoding, Result
-from redvtp.generation.history import Recorder
+from redvtp.generation.decoding import Decoding
+from redvtp.generation.history import Recorder, Result
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
 from redvtp.models.checkpoint import CheckpointError, read_json

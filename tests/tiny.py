@@ -22,7 +22,7 @@ SHAPE = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "rms_norm_eps": 1e-5,
-    "rope_theta": 5e5,
+    "rope_theta": 30.0,
     "image_aspect_ratio": "anyres_max_4",
     "image_grid_pinpoints": [[CROP * i, CROP * j] for i in range(1, 5) for j in range(1, 5)],
     "vision_config": {
@@ -64,12 +64,14 @@ def randomise(model: torch.nn.Module, seed: int, gain: float) -> None:
             value.normal_(0, deviation, generator=generator)
 
 
-def build_host(kv_heads: int = 2, seed: int = 0, gain: float = 2.5, **options) -> LladaV:
+def build_host(kv_heads: int = 2, seed: int = 0, gain: float = 3.0, **options) -> LladaV:
     """A whole tiny LLaDA-V: tower, projector, language model, tokenizer."""
     tokenizer = build_tokenizer()
     config = host_config({**SHAPE, "num_key_value_heads": kv_heads, "vocab_size": len(tokenizer)})
     model = LlavaOnevisionForConditionalGeneration(config)
     randomise(model, seed, gain)
+    with torch.no_grad():  # small, so that what a masked row attends to decides its token
+        model.model.language_model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("<|mdm_mask|>")] *= 0.1
     return LladaV(model, tokenizer, **{"system_prompt": "Be brief.", **options})
 
 

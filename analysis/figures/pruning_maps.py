@@ -57,8 +57,8 @@ def draw(result: Result, run: RunContext, family: str) -> Any:
                 pixels = np.where(mask[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
             axis.imshow(pixels, interpolation="nearest", extent=(0, sample.image.width, sample.image.height, 0))
             for x0, y0, x1, y1 in sample.evidence:
-                frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=plots.ORANGE, linewidth=1.6)
-                axis.add_patch(frame)
+                corner, shape = (x0, y0), (x1 - x0, y1 - y0)
+                axis.add_patch(Rectangle(corner, *shape, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
             right = row["prediction"] == sample.answer
             head = f"{family} {index}, {case}" if ratio == 1 else f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
             said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 
 from redvtp.attention import AttentionProbe
 from redvtp.flops import forward_flops
 from redvtp.generation.cutting import check_pruner, present, thinned
-from redvtp.generation.history import CutRecord, Recorder, StepRecord
+from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
 from redvtp.generation.sampling import (
     confidence,
     even_quotas,
@@ -30,31 +30,6 @@ from redvtp.models.base import Host, LayerCut, State, take_columns
 from redvtp.pruning.base import Pruner
 from redvtp.selection import Cut, Needs, Selection, View
 from redvtp.sequence import PROMPT, VISUAL, Layout
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one sample ended with.
-
-    Attributes:
-        ids: the response up to the stop, plus the suffix.
-        canvas: all G response ids, masks included.
-        visual_tokens: before any cut.
-        kept: indices of the visual tokens left after the last lasting cut, into the original ones.
-        layout: of the last sequence, one sample.
-        steps: forwards that this sample took part in (NFE).
-        tokens_fed: sum over steps of the language model's input length, averaged over layers.
-        flops: of the language model and its head over all steps (see redvtp.flops).
-    """
-
-    ids: list[int]
-    canvas: LongTensor
-    visual_tokens: int
-    kept: LongTensor
-    layout: Layout
-    steps: int
-    tokens_fed: float
-    flops: int
 
 
 class Decoding:

@@ -1,4 +1,4 @@
-"""What happened in a run, step by step."""
+"""What a run ends with, and what happened in it step by step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,31 @@ from torch import LongTensor, Tensor
 
 from redvtp.selection import Cut, Selection
 from redvtp.sequence import Layout
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one sample ended with.
+
+    Attributes:
+        ids: the response up to the stop, plus the suffix.
+        canvas: all G response ids, masks included.
+        visual_tokens: before any cut.
+        kept: indices of the visual tokens left after the last lasting cut, into the original ones.
+        layout: of the last sequence, one sample.
+        steps: forwards that this sample took part in (NFE).
+        tokens_fed: sum over steps of the language model's input length, averaged over layers.
+        flops: of the language model and its head over all steps (see redvtp.flops).
+    """
+
+    ids: list[int]
+    canvas: LongTensor
+    visual_tokens: int
+    kept: LongTensor
+    layout: Layout
+    steps: int
+    tokens_fed: float
+    flops: int
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class LladaV:
     ) -> None:
         if aspect not in ASPECTS:
             raise ValueError(f"aspect={aspect!r}: expected one of {', '.join(ASPECTS)}")
-        if model.config.text_config.is_causal is not False:
+        if getattr(model.config.text_config, "is_causal", True) is not False:
             raise ValueError("the text model is causal; LLaDA needs a Llama config with is_causal=False")
         self.model = model.eval().requires_grad_(False)
         self.model.set_attn_implementation({"text_config": ATTENTION_NAME})

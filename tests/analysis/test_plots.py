@@ -80,4 +80,5 @@ def test_a_table_is_markdown_for_readers_and_csv_for_programs(project):
 def test_the_caption_names_n_profile_and_evidence():
     provenance = {"n": 300, "seeds": [0, 1, 2], "link": "mini"}
     text = plots.caption(run_context(), provenance, "95% intervals")
-    assert text == "n = 300 a family x 3 seeds; profile mini; evidence: mini (a small trained model, not an 8B one); 95% intervals"
+    link = "mini (a small trained model, not an 8B one)"
+    assert text == f"n = 300 a family x 3 seeds; profile mini; evidence: {link}; 95% intervals"

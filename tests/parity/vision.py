@@ -33,7 +33,8 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
         pixels = torch.cat([host.padded_pixels(image) for image in images])
     else:
         pixels = host.processor(images=[images], return_tensors="pt")["pixel_values"][0]
-    found.same("pixel_values_sha256", hashlib.sha256(pixels.numpy().tobytes()).hexdigest(), facts["pixel_values_sha256"])
+    digest = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+    found.same("pixel_values_sha256", digest, facts["pixel_values_sha256"])
     found.close("pixel_values_sub16", pixels[:, :, ::16, ::16], tensors["pixel_values_sub16"])
     state = host.begin_from_ids(tensors["input_ids"][0].tolist(), images, length=1)
     embeds = state.embeds[0]

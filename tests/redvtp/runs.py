@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from redvtp import FastV, LladaFastV, Mass, Model, Oracle, Prompt, Random, RedVTP, Share, Shuffled, ToMe, Uniform
+from redvtp import FastV, LladaFastV, Mass, Model, Oracle, Prompt, Random, RedVTP, Shuffled, ToMe, Uniform
 
 METHODS = (
     RedVTP(keep=0.5),
@@ -54,10 +54,3 @@ def assert_all_same(ours, theirs) -> None:
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         assert_same(one, other)
-
-
-def shares(method, keep: float):
-    """The method at another share."""
-    from dataclasses import replace
-
-    return replace(method, keep=Share(keep), protect=())

@@ -21,11 +21,11 @@ AFTER_STEP_1 = (
 )
 
 
-def trunk_of(model, prompts, steps: int, **settings):
+def trunk_of(model, prompts, taken: int, /, **settings):
     """A run without a method, some steps in."""
     chosen = {"length": 6, "steps": 3, **settings}
     trunk = model.start(prompts, watch=WATCH, extras=evidence(prompts), **chosen)
-    for _ in range(steps):
+    for _ in range(taken):
         trunk.step()
     return trunk, chosen
 

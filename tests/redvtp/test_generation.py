@@ -11,7 +11,7 @@ import torch
 
 from redvtp import Count, Decoding, Needs, Prompt, Recorder, RedVTP, Settings, Share, ToMe
 from redvtp.sequence import VISUAL
-from tests.redvtp.runs import METHODS, assert_all_same, assert_same, evidence, run
+from tests.redvtp.runs import METHODS, assert_all_same, assert_same, run
 from tests.tiny import picture
 
 SETTINGS = (
@@ -49,14 +49,13 @@ def test_a_batch_equals_singles_under_every_setting(model, prompts, settings):
 def test_samples_that_stop_early_change_nothing_for_the_others(model, prompts):
     settings = {"length": 12, "steps": 12, "block_length": 2}
     plain = run(model, prompts, **settings)
-    common = Counter(token for result in plain for token in set(result.canvas.tolist())).most_common(3)
-    stop = tuple(model.host.tokenizer.decode([token]) for token, _ in common)
+    answers = Counter(token for result in plain for token in set(result.canvas.tolist()))
+    stop = tuple(model.host.tokenizer.decode([token]) for token, count in answers.most_common() if count == 2)[:3]
     for method in (None, RedVTP(keep=0.4), RedVTP(keep=0.4, step=3)):
         batch = run(model, prompts, method, stop=stop, **settings)
         assert_all_same(batch, alone(model, prompts, method, stop=stop, **settings))
-    assert len({result.steps for result in batch}) > 1
-    for result in batch:
-        assert len(result.ids) <= 12
+        assert len({result.steps for result in batch}) > 1
+        assert min(len(result.ids) for result in batch) < 12
 
 
 def test_order_in_the_batch_does_not_matter(model, prompts):
@@ -179,15 +178,20 @@ def test_guidance_of_zero_is_none_and_both_branches_keep_the_same(model, prompts
 def test_nothing_stays_changed_on_the_model(model, prompts):
     inner = model.host.model
     weights = copy.deepcopy(inner.state_dict())
-    names = {name: module.config._attn_implementation for name, module in inner.named_modules() if hasattr(module, "config")}
+    run(model, prompts[:1])  # transformers sets up its output capture in the first call
+
+    def settings():
+        return {
+            name: (len(module._forward_hooks), len(module._forward_pre_hooks), module.training,
+                   getattr(getattr(module, "config", None), "_attn_implementation", None))
+            for name, module in inner.named_modules()
+        }  # fmt: skip
+
+    before = settings()
     for method in METHODS:
         run(model, prompts[:1], method)
     assert all(torch.equal(value, weights[name]) for name, value in inner.state_dict().items())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in inner.modules())
-    assert names == {
-        name: module.config._attn_implementation for name, module in inner.named_modules() if hasattr(module, "config")
-    }
-    assert not inner.training
+    assert settings() == before
 
 
 def test_a_recorder_changes_nothing_and_sees_every_step(model, prompts):

@@ -10,7 +10,21 @@ import pytest
 import torch
 from transformers import LlamaModel
 
-from redvtp import Count, Cut, FastV, LladaFastV, Mass, Needs, Oracle, Random, RedVTP, Selection, Shuffled, ToMe, Uniform
+from redvtp import (
+    Count,
+    Cut,
+    FastV,
+    LladaFastV,
+    Mass,
+    Needs,
+    Oracle,
+    Random,
+    RedVTP,
+    Selection,
+    Shuffled,
+    ToMe,
+    Uniform,
+)
 from redvtp.pruning import METHODS, get
 from redvtp.pruning.base import Scored
 from redvtp.pruning.controls import even_order
