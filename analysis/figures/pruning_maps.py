@@ -60,7 +60,8 @@ def draw(result: Result, run: RunContext, family: str) -> Any:
                 corner, shape = (x0, y0), (x1 - x0, y1 - y0)
                 axis.add_patch(Rectangle(corner, *shape, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
             right = row["prediction"] == sample.answer
-            head = f"{family} {index}, {case}" if ratio == 1 else f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
+            head = f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
+            head = f"{family} {index}, {case}" if ratio == 1 else head
             said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"
             axis.set_title(f"{head}\n{sample.question if ratio == 1 else ''} {'✓' if right else '✗'} {said}".strip(),
                            fontsize=8, color=plots.BLACK if right else plots.RED)

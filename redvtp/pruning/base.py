@@ -70,7 +70,7 @@ class Scored:
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut after step 1; methods that cut elsewhere say so themselves."""
-        return (Cut(step=1),)
+        return cut_after(1, steps)
 
     def needs(self, cut: Cut) -> Needs:
         """Nothing but the layout."""
@@ -122,6 +122,11 @@ class Scored:
     def keeps_all(self) -> bool:
         """True where the budget is all tokens, so that no cut can change anything."""
         return isinstance(self.keep, Share) and self.keep.ratio == 1
+
+
+def cut_after(step: int, steps: int) -> tuple[Cut, ...]:
+    """A lasting cut after ``step``'s transfer; none in a run of one step, where nothing is left to speed up."""
+    return () if step == steps == 1 else (Cut(step=step),)
 
 
 METHODS: dict[str, type] = {}

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import LongTensor, Tensor
 
-from redvtp.pruning.base import Scored, register, seeded_uniform
+from redvtp.pruning.base import Scored, cut_after, register, seeded_uniform
 from redvtp.pruning.redvtp import RedVTP
 from redvtp.selection import Cut, Needs, View
 from redvtp.sequence import coverage, is_tile
@@ -22,7 +22,7 @@ class AfterStep(Scored):
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut."""
-        return (Cut(step=self.step),)
+        return cut_after(self.step, steps)
 
 
 @register

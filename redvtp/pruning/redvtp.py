@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from redvtp.pruning.base import Scored, register
+from redvtp.pruning.base import Scored, cut_after, register
 from redvtp.selection import Cut, Needs, View
 
 ROWS = ("masked", "committed", "prompt", "prompt+masked", "prompt+response")
@@ -45,8 +45,8 @@ class RedVTP(Scored):
             raise ValueError("layers=(): expected at least one layer, or None for all")
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
-        """After ``step``; none in a run that is over by then, as nothing would be left to speed up."""
-        return (Cut(step=self.step),) if steps > 1 or self.step > 1 else ()
+        """One lasting cut after ``step``."""
+        return cut_after(self.step, steps)
 
     def needs(self, cut: Cut) -> Needs:
         """Attention of the response rows, and of the prompt's where they guide."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import LongTensor, Tensor
 
-from redvtp.pruning.base import Scored, register
+from redvtp.pruning.base import Scored, cut_after, register
 from redvtp.selection import Cut, Needs, Selection, View, pad_rows
 
 
@@ -35,7 +35,7 @@ class ToMe(Scored):
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut."""
-        return (Cut(step=self.step),)
+        return cut_after(self.step, steps)
 
     def needs(self, cut: Cut) -> Needs:
         """The visual tokens' embeddings."""
