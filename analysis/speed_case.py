@@ -102,8 +102,12 @@ class Case:
         }
 
 
-def build(case: Case, device: str = "cpu") -> tuple[LladaV, State]:
-    """The model and its encoded prompt; equal in every process for equal cases and torch versions."""
+def build(case: Case, device: str = "cpu", stock: bool = False) -> tuple[LladaV, State]:
+    """The model and its encoded prompt; equal in every process for equal cases and torch versions.
+
+    Args:
+        stock: leave torch's own linear layers, as the official code has them.
+    """
     generator = torch.Generator().manual_seed(case.seed)
     model = LlavaOnevisionForConditionalGeneration(host_config(case.official))
     with torch.no_grad():
@@ -116,6 +120,7 @@ def build(case: Case, device: str = "cpu") -> tuple[LladaV, State]:
         model.to(device=device, dtype=getattr(torch, case.dtype)),
         mask_id=last,
         banned_ids=(last - 1, last - 2, last - 3, last - 4),
+        onednn=not stock,
     )
     embeds = embeds.to(device=device, dtype=host.model.dtype)
     return host, host.begin_from_embeddings(embeds, case.response, case.prompt // 2, case.visual)

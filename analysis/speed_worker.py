@@ -136,7 +136,7 @@ def probe_times(rounds: int, host: LladaV, state: State, device: str) -> dict[st
 def main(side: str, device: str) -> None:
     """Answer requests until there are no more."""
     case = Case(**json.loads(sys.stdin.readline()))
-    host, state = build(case, device)
+    host, state = build(case, device, stock=side == "reference")
     run = one_run(side, case, host, state)
     say({"peak": peak_memory(device), "threads": torch.get_num_threads()})
     reset_peak_memory(device)

@@ -34,6 +34,7 @@ from redvtp.models.checkpoint import (
     trim_vocabulary,
 )
 from redvtp.models.decoder import run_layers
+from redvtp.models.linear import use_onednn
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.sequence import PROMPT, RESPONSE, SUFFIX, VISUAL, Layout, plain_layout
 
@@ -137,6 +138,7 @@ class LladaV:
         system_prompt: system message, None for none.
         keep_newline: keep the token behind an image marker that the official tokenisation drops.
         mask_id, banned_ids: override the tokenizer's.
+        onednn: run fp32 products on a CPU through oneDNN (see redvtp.models.linear).
     """
 
     name = "llada_v"
@@ -153,6 +155,7 @@ class LladaV:
         keep_newline: bool = False,
         mask_id: int | None = None,
         banned_ids: Sequence[int] | None = None,
+        onednn: bool = True,
     ) -> None:
         if aspect not in ASPECTS:
             raise ValueError(f"aspect={aspect!r}: expected one of {', '.join(ASPECTS)}")
@@ -160,6 +163,8 @@ class LladaV:
             raise ValueError("the text model is causal; LLaDA needs a Llama config with is_causal=False")
         self.model = model.eval().requires_grad_(False)
         self.model.set_attn_implementation({"text_config": ATTENTION_NAME})
+        if onednn:
+            use_onednn(self.model)
         self.tokenizer = tokenizer
         self.processor = processor or image_processor(model.config)
         self.aspect = aspect
