@@ -6,6 +6,7 @@ Saved files are the same byte for byte when they are drawn from the same numbers
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,9 @@ LINKS = {
 }
 """What a number stands on, as captions say it."""
 
+CAPTION_LETTERS = 17
+"""Letters of a caption to an inch."""
+
 WIDTH = {"column": 3.4, "page": 7.0}
 """Widths of figures in inches, as they are printed."""
 
@@ -113,7 +117,8 @@ def caption(run: RunContext, provenance: Mapping[str, Any], note: str = "") -> s
 
 
 def add_caption(fig: Any, text: str) -> None:
-    """Writes `text` below the axes."""
+    """Writes `text` below the axes, in lines as wide as the figure."""
+    text = textwrap.fill(text, int(CAPTION_LETTERS * fig.get_figwidth()))
     fig.supxlabel(text, fontsize=7, color="#555555", x=0.01, ha="left")
 
 

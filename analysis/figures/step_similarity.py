@@ -43,7 +43,7 @@ def draw(result: Result, run: RunContext) -> Any:
         right.plot(part.index, part["similarity"], color=color, marker=marker, linestyle=line, label=label)
     for axes, title in ((left, "All layers, by family"), (right, "By layers, mean of families")):
         axes.axhline(PAPER_BOUND, color=plots.BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.text(15, PAPER_BOUND + 0.008, "paper, on LLaDA-V 8B: above 0.95", fontsize=7, ha="right")
+        axes.text(15, PAPER_BOUND + 0.03, "paper, on LLaDA-V 8B: above 0.95", fontsize=7, ha="right")
         axes.set(title=title, xlabel="step k", xticks=range(2, 16, 2), ylim=(min(0.0, rows["similarity"].min()), 1.02))
         axes.legend(loc="lower left")
     left.set_ylabel("Sim$_k$: cosine of S$_1$ and S$_k$")

@@ -28,6 +28,9 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
     for step in {cut.step for cut in cuts}:
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
+        passing = any(cut.step == step and not cut.lasting for cut in cuts)
+        if passing and any(cut.step == step and cut.layer is None and pruner.needs(cut).attention for cut in cuts):
+            raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
         cut.check(settings.steps, host.layers)
         if cut.layer is None and getattr(pruner, "keep", None) == Count(0):

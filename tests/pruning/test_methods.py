@@ -328,7 +328,7 @@ def test_what_cannot_be_done_is_refused_before_any_forward(model, prompts, monke
 
 
 def test_a_run_of_one_step_prunes_nothing(model, prompts):
-    for method in (RedVTP(keep=0.5), Shuffled(keep=0.5), RedVTP(keep=Mass(0.5))):
+    for method in (RedVTP(keep=0.5), Shuffled(keep=0.5), RedVTP(keep=Mass(0.5)), Random(keep=0.5), ToMe(keep=0.5)):
         result = run(model, prompts[:1], method, steps=1)[0]
         assert_same(result, run(model, prompts[:1], steps=1)[0])
 
@@ -337,3 +337,12 @@ def test_no_image_token_left_inside_a_layer_is_possible(model, prompts):
     result = run(model, prompts[:1], LladaFastV(keep=Count(0)))[0]
     assert result.kept.tolist() == []
     assert result.layout.count(VISUAL).item() == 0
+
+
+def test_attention_to_tokens_dropped_within_the_step_is_not_made_up(model, prompts):
+    class Mixed(FastV):
+        def cuts(self, steps, layers):
+            return (Cut(step=1, layer=1, lasting=False), Cut(step=1))
+
+    with pytest.raises(ValueError, match="after step 1 the attention to tokens dropped within it is not known"):
+        model.generate_batch(prompts[:1], prune=Mixed(keep=0.5), length=6, steps=3)
