@@ -109,7 +109,7 @@ def rows_of(
             "index": sample.index,
             "method": method,
             "params": parameters(pruner),
-            "keep": pruner.keep.ratio if pruner else 1.0,
+            "keep": getattr(pruner.keep, "ratio", None) if pruner else 1.0,
             "step": cuts[0].step if cuts else None,
             "layer": cuts[0].layer if cuts else None,
             "positions": pruner.positions if pruner else None,

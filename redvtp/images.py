@@ -62,11 +62,13 @@ def read_image(source: str | os.PathLike | Image.Image | np.ndarray) -> Image.Im
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; 16- and 32-bit grey is scaled by its range, which ``convert`` would clip."""
+    """8-bit RGB. Grey of more bits, which ``convert`` would clip, is scaled to 8: 16-bit by 65535; 32-bit and
+    float by the smallest of 1 (float only), 255 and 65535 that holds its values, or by its largest value."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else 1.0
-        if values.max(initial=0) > top:
-            top = float(values.max())
-        image = Image.fromarray(np.clip(np.round(values * (255.0 / top)), 0, 255).astype(np.uint8))
+        largest = float(np.nan_to_num(values).max(initial=0))
+        tops = (65535.0,) if image.mode.startswith("I;16") else (255.0, 65535.0)
+        tops = (1.0, *tops) if image.mode == "F" else tops
+        top = next((top for top in tops if largest <= top), largest)
+        image = Image.fromarray(np.clip(np.round(np.nan_to_num(values) * (255.0 / top)), 0, 255).astype(np.uint8))
     return image.convert("RGB")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,10 @@ class Model:
 
         ``stop`` defaults to ``("<|eot_id|>",)``, which the official evaluation always adds (official_code §3.3).
         """
+        known = [field.name for field in fields(Settings)]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise ValueError(f"unknown setting {unknown[0]!r}: expected one of {', '.join(known)}")
         settings.setdefault("stop", ("<|eot_id|>",))
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
@@ -157,9 +161,9 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cp
         CheckpointError: no such folder, or one that does not hold a model of a known host.
     """
     folder = Path(name)
-    if not folder.is_dir() and (DATA / name).is_dir():
+    if str(name) and not folder.is_dir() and (DATA / name).is_dir():
         folder = DATA / name
-    if not folder.is_dir():
+    if not str(name) or not folder.is_dir():
         shipped = sorted(str(p.parent.relative_to(DATA)) for p in DATA.glob("mini/*/config.json"))
         raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
     own = folder / "redvtp.json"

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 POSITIONS = ("compact", "original")
 
 
+def is_whole(value: Any) -> bool:
+    """Whether this is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class Cut:
     """Where a method prunes.
@@ -38,6 +43,10 @@ class Cut:
 
     def check(self, steps: int, layers: int) -> None:
         """Raise ValueError where this cut cannot happen in ``steps`` steps of an ``layers``-layer model."""
+        for name in ("step", "layer", "until"):
+            value = getattr(self, name)
+            if not is_whole(value) and not (value is None and name != "step"):
+                raise ValueError(f"{name}={value!r}: expected a whole number")
         last = steps if self.layer is not None else steps - 1
         first = 1 if self.layer is not None else 0
         if not first <= self.step <= max(last, first):
@@ -161,7 +170,7 @@ class Count:
     n: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
+        if not is_whole(self.n) or self.n < 0:
             raise ValueError(f"Count({self.n!r}): expected a whole number of tokens, 0 or more")
 
     def count(self, original: int, score: Tensor) -> int:
@@ -232,7 +241,7 @@ def top_selection(
         eligible, protected, valid: ``[B, n]`` booleans.
 
     Raises:
-        ValueError: a NaN score, a budget above the tokens present or below the protected ones.
+        ValueError: a NaN score, or a budget below the protected tokens.
     """
     kept = []
     for b in range(score.shape[0]):

@@ -10,14 +10,26 @@ import pandas as pd
 from analysis import plots
 from analysis.profiles import RunContext
 from analysis.results import Result
-
-CURVES = ("redvtp", "llada_fastv", "oracle", "uniform", "random")
+from redvtp.metrics import wilson_interval
 
 
 def frame(result: Result) -> pd.DataFrame:
-    """The rows; several seeds are pooled by their means, intervals included."""
+    """A row for each family, method and ratio; several seeds are pooled, intervals from the pooled hits."""
     rows = pd.DataFrame(result.rows)
-    return rows.groupby(["family", "method", "keep"], sort=False).mean(numeric_only=True).reset_index()
+    rows["hits"] = (rows["exact_match"] * rows["n"]).round().astype(int)
+    groups = rows.groupby(["family", "method", "keep"], sort=False)
+    pooled = groups.mean(numeric_only=True)
+    pooled[["hits", "n"]] = groups[["hits", "n"]].sum()
+    bounds = [wilson_interval(int(hits), int(n)) for hits, n in zip(pooled["hits"], pooled["n"])]
+    pooled["exact_match"] = pooled["hits"] / pooled["n"]
+    pooled["exact_match_low"], pooled["exact_match_high"] = zip(*bounds)
+    return pooled.reset_index()
+
+
+def curves(rows: pd.DataFrame) -> list[str]:
+    """The methods that were measured at several ratios."""
+    ratios = rows.groupby("method", sort=False)["keep"].nunique()
+    return list(ratios[ratios > 1].index)
 
 
 def draw(result: Result, run: RunContext) -> Any:
@@ -31,7 +43,7 @@ def draw(result: Result, run: RunContext) -> Any:
     for column, family in enumerate(families):
         shown = rows[rows["family"] == family]
         full = shown[shown["method"] == "none"].iloc[0]
-        for method in CURVES:
+        for method in curves(rows):
             part = pd.concat([shown[shown["method"] == method], full.to_frame().T]).sort_values("keep")
             share = part["keep"].astype(float) * 100
             error = [

@@ -13,6 +13,7 @@ import redvtp
 from analysis import answers, benchmarks, plots
 from analysis.profiles import RunContext
 from analysis.results import Result
+from redvtp.metrics import exact_match
 from redvtp.sequence import VISUAL, Layout, is_tile
 
 DIMMED = 0.25
@@ -35,6 +36,8 @@ def draw(result: Result, run: RunContext, family: str) -> Any:
     plots.use_style()
     rows = pd.DataFrame(result.rows)
     rows = rows[rows["family"] == family]
+    if rows.empty:
+        raise ValueError(f"no sample of {family!r} was answered rightly without pruning, so there is none to show")
     host = answers.model(run.profile.models[0])
     samples = list(rows.groupby(["case", "index"], sort=False))
     ratios = sorted(rows["keep"].unique(), reverse=True)
@@ -59,7 +62,7 @@ def draw(result: Result, run: RunContext, family: str) -> Any:
             for x0, y0, x1, y1 in sample.evidence:
                 corner, shape = (x0, y0), (x1 - x0, y1 - y0)
                 axis.add_patch(Rectangle(corner, *shape, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
-            right = row["prediction"] == sample.answer
+            right = exact_match(row["prediction"], sample.answer)
             head = f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
             head = f"{family} {index}, {case}" if ratio == 1 else head
             said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"

@@ -21,15 +21,13 @@ GROUPS = {
 FAMILY_LOOKS = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"))
 
 
-def frame(result: Result) -> pd.DataFrame:
-    """The rows, seeds pooled by their mean (the intervals are those of the first seed)."""
-    return pd.DataFrame(result.rows)
-
-
 def draw(result: Result, run: RunContext) -> Any:
-    """Left: all layers, by family, with and without the stop rule. Right: by layer group, doc and info pooled."""
+    """Left: all layers, by family, with and without the stop rule. Right: by layer group, mean of the families.
+
+    Several seeds are drawn as the mean of their curves and of their interval ends.
+    """
     plots.use_style()
-    rows = frame(result)
+    rows = pd.DataFrame(result.rows)
     figure, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH["page"], 3.1), sharey=True)
     for (family, shown), (marker, line) in zip(rows.groupby("family", sort=False), FAMILY_LOOKS):
         for rule, color in (("none", plots.BLUE), ("stop", plots.GREY)):
@@ -53,7 +51,7 @@ def draw(result: Result, run: RunContext) -> Any:
 
 def table(result: Result) -> pd.DataFrame:
     """Sim_k with its interval and n, all layers."""
-    rows = frame(result)
+    rows = pd.DataFrame(result.rows)
     return rows[rows["layers"] == "all"][
         ["family", "seed", "rule", "step", "n", "undefined", "similarity", "similarity_low", "similarity_high"]
     ]
@@ -61,7 +59,7 @@ def table(result: Result) -> pd.DataFrame:
 
 def sentence(result: Result) -> str:
     """What the figure shows, in numbers."""
-    rows = frame(result)
+    rows = pd.DataFrame(result.rows)
     rows = rows[(rows["layers"] == "all") & (rows["rule"] == "none")]
     mean = rows.groupby("step")["similarity"].mean()
     below = mean[mean <= PAPER_BOUND]

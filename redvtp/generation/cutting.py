@@ -13,7 +13,7 @@ from redvtp.attention import AttentionProbe
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host
 from redvtp.pruning.base import Pruner
-from redvtp.selection import Count
+from redvtp.selection import Count, is_whole
 
 
 def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: Mapping[str, Sequence[Any]]) -> None:
@@ -24,6 +24,8 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
     """
     if pruner is None:
         return
+    if isinstance(pruner, type) or not callable(getattr(pruner, "select", None)):
+        raise ValueError(f"prune={pruner!r}: expected a method with its parameters, e.g. RedVTP(keep=0.25), or None")
     cuts = pruner.cuts(settings.steps, host.layers)
     for step in {cut.step for cut in cuts}:
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
@@ -46,7 +48,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}: a cut before the first forward (step 0) has no attention to look at")
         for layer in needs.layers or ():
             top = host.layers if cut.layer is None else cut.layer
-            if not 1 <= layer <= top:
+            if not is_whole(layer) or not 1 <= layer <= top:
                 raise ValueError(f"{pruner.name}: layer {layer} is out of range, expected 1..{top}")
         for name in needs.extras:
             if name not in extras:

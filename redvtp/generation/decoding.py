@@ -67,6 +67,9 @@ class Decoding:
         if settings.cfg_scale and "guidance" not in host.can:
             raise ValueError(f"cfg_scale={settings.cfg_scale}: host {host.name} cannot do guidance")
         batch, g = state.layout.kind.shape[0], settings.length
+        for name, values in self.extras.items():
+            if len(values) != batch:
+                raise ValueError(f"extra {name!r}: {len(values)} values for {batch} samples")
         device = state.embeds.device
         self.batch = batch
         self.stop_ids = [list(ids) for ids in stop_ids]

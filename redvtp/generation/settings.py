@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 REMASKING = ("low_confidence", "random", "entropy", "margin")
@@ -49,12 +50,16 @@ class Settings:
             raise ValueError(f"steps={self.steps}: expected a multiple of the {self.blocks} blocks")
         if self.remasking not in REMASKING:
             raise ValueError(f"remasking={self.remasking!r}: expected one of {', '.join(REMASKING)}")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature={self.temperature!r}: expected 0 or more")
-        if not self.cfg_scale >= 0:
-            raise ValueError(f"cfg_scale={self.cfg_scale!r}: expected 0 or more")
-        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+        for name in ("temperature", "cfg_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r}: expected a finite number, 0 or more")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ValueError(f"seed={self.seed!r}: expected a whole number")
+        if not isinstance(self.stop, tuple) or not all(isinstance(s, str) and s for s in self.stop):
             raise ValueError(f"stop={self.stop!r}: expected a tuple of non-empty texts")
+        if not isinstance(self.suffix, str):
+            raise ValueError(f"suffix={self.suffix!r}: expected a text")
 
     @property
     def block(self) -> int:

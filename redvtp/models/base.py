@@ -26,6 +26,12 @@ class Prompt:
     question: str
     images: Sequence[Any] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.question, str):
+            raise ValueError(f"question={self.question!r}: expected a text")
+        if not isinstance(self.images, (list, tuple)):
+            raise ValueError(f"images: expected a list of images, got one {type(self.images).__name__}")
+
 
 @dataclass(frozen=True)
 class State:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import LongTensor, Tensor
 from transformers import (
-    AutoTokenizer,
     LlamaConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
@@ -26,11 +25,12 @@ from redvtp.models.anyres import anyres_layout, padded_layout
 from redvtp.models.base import LayerCut, Output, Prompt, State, compact_positions
 from redvtp.models.checkpoint import (
     CheckpointError,
+    check_fit,
     host_name,
-    load_into,
     load_saved,
     read_json,
     read_tensors,
+    read_tokenizer,
     trim_vocabulary,
 )
 from redvtp.models.decoder import run_layers
@@ -85,6 +85,10 @@ def host_config(official: Mapping) -> LlavaOnevisionConfig:
         "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
         "vocab_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "attention_bias",
     )  # fmt: skip
+    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    lacking = [key for key in needed if official.get(key) is None]
+    if lacking:
+        raise CheckpointError(f"config.json: expected LLaDA-V's settings, {', '.join(lacking)} are not there")
     text = {key: official[key] for key in text_keys if official.get(key) is not None}
     return LlavaOnevisionConfig(
         text_config=LlamaConfig(
@@ -188,20 +192,21 @@ class LladaV:
         config = read_json(folder / "config.json")
         own = read_json(folder / "redvtp.json") if (folder / "redvtp.json").is_file() else {}
         options = {key: own[key] for key in ("aspect", "system_prompt", "keep_newline") if key in own}
-        has_tokenizer = (folder / "tokenizer.json").is_file() or (folder / "tokenizer_config.json").is_file()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
-        if tokenizer is None:
-            options |= official_specials(config)
+        kind = LlavaOnevisionForConditionalGeneration
         if config.get("model_type") == LlavaOnevisionConfig.model_type:
-            model = load_saved(LlavaOnevisionForConditionalGeneration, folder, dtype)
+            tokenizer = read_tokenizer(folder)
+            model = load_saved(kind, folder, dtype)
         else:
             translated = host_config(config)
+            tokenizer = None if own_specials(config) else read_tokenizer(folder)
+            options |= own_specials(config)
             tensors = {host_name(name): value for name, value in read_tensors(folder).items()}
             if tokenizer is not None and len(tokenizer) < translated.text_config.vocab_size:
                 tensors = trim_vocabulary(tensors, len(tokenizer))
                 translated.text_config.vocab_size = len(tokenizer)
-            model = LlavaOnevisionForConditionalGeneration(translated).to(dtype)
-            load_into(model, tensors)
+            with torch.device("meta"):
+                check_fit(folder, kind(translated), tensors)
+            model = load_saved(kind, folder, dtype, translated, tensors)
         return cls(model.to(device), tokenizer, **options)
 
     @staticmethod
@@ -394,9 +399,9 @@ class LladaV:
         return found
 
 
-def official_specials(config: Mapping) -> dict:
-    """Mask and banned ids of a folder without tokenizer; the published model's unless the config names others."""
+def own_specials(config: Mapping) -> dict:
+    """Mask and banned ids where a folder without tokenizer names them itself, as recorded test vectors do."""
     ids = config.get("parity_special_tokens")
     if ids is None:
-        return {"mask_id": 126336, "banned_ids": (126081, 126080, 126346, 126347)}
+        return {}
     return {"mask_id": ids["mask"], "banned_ids": tuple(ids[k] for k in ("eos", "bos", "start_header", "end_header"))}

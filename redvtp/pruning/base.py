@@ -19,6 +19,7 @@ from redvtp.selection import (
     Share,
     View,
     as_budget,
+    is_whole,
     top_selection,
 )
 from redvtp.sequence import THUMBNAIL, VISUAL, Layout
@@ -51,6 +52,7 @@ class Scored:
         positions: "compact" re-numbers the tokens that stay (official), "original" leaves gaps.
         protect: "newline" and "thumbnail" tokens that are always kept, inside the budget.
         images: indices of the images that are pruned; None for all, ``(0,)`` is what the official code does.
+            A share is then one of those images' tokens at the time of the cut.
     """
 
     name: ClassVar[str]
@@ -67,6 +69,11 @@ class Scored:
         unknown = sorted(set(self.protect) - set(PROTECTABLE))
         if unknown or isinstance(self.protect, str):
             raise ValueError(f"protect={self.protect!r}: expected a tuple of {', '.join(PROTECTABLE)}")
+        chosen = self.images
+        if chosen is not None and not (
+            isinstance(chosen, tuple) and chosen and all(is_whole(i) and i >= 0 for i in chosen)
+        ):
+            raise ValueError(f"images={chosen!r}: expected a tuple of image indices from 0, or None for all")
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut after step 1; methods that cut elsewhere say so themselves."""
@@ -108,9 +115,14 @@ class Scored:
         """Refuse, before any forward, a budget that this batch cannot meet.
 
         Raises:
-            ValueError: a count above the tokens of a sample, or a budget below its protected ones.
+            ValueError: a count above the tokens of a sample, a budget below its protected ones, or images that
+                no sample has.
         """
-        eligible, protected = self.roles(layout, layout.columns_of(VISUAL))
+        visual = layout.columns_of(VISUAL)
+        eligible, protected = self.roles(layout, visual)
+        if bool((visual >= 0).any()) and not bool(eligible.any()):
+            last = int(layout.image.max())
+            raise ValueError(f"images={self.images!r}: no sample has such an image; indices go from 0 to {last}")
         for total, guarded in zip(eligible.sum(1).tolist(), protected.sum(1).tolist()):
             if not total or isinstance(self.keep, Mass):
                 continue

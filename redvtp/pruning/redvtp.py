@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from redvtp.pruning.base import Scored, cut_after, register
-from redvtp.selection import Cut, Needs, View
+from redvtp.selection import Cut, Needs, View, is_whole
 
 ROWS = ("masked", "committed", "prompt", "prompt+masked", "prompt+response")
 
@@ -39,10 +39,10 @@ class RedVTP(Scored):
         super().__post_init__()
         if self.rows not in ROWS:
             raise ValueError(f"rows={self.rows!r}: expected one of {', '.join(ROWS)}")
-        if isinstance(self.step, bool) or not isinstance(self.step, int) or self.step < 1:
+        if not is_whole(self.step) or self.step < 1:
             raise ValueError(f"step={self.step!r}: expected a whole number, 1 or more; the score needs a forward")
-        if self.layers is not None and not self.layers:
-            raise ValueError("layers=(): expected at least one layer, or None for all")
+        if self.layers is not None and not (isinstance(self.layers, tuple) and self.layers):
+            raise ValueError(f"layers={self.layers!r}: expected a tuple of at least one layer, or None for all")
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut after ``step``."""

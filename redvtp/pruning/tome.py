@@ -9,7 +9,7 @@ import torch
 from torch import LongTensor, Tensor
 
 from redvtp.pruning.base import Scored, cut_after, register
-from redvtp.selection import Cut, Needs, Selection, View, pad_rows
+from redvtp.selection import Cut, Mass, Needs, Selection, View, pad_rows
 
 
 @register
@@ -32,6 +32,8 @@ class ToMe(Scored):
         super().__post_init__()
         if self.protect or self.images is not None:
             raise ValueError("tome merges all visual tokens; protect and images do not apply to it")
+        if isinstance(self.keep, Mass):
+            raise ValueError(f"keep={self.keep}: tome has no scores to take a share of; give a float or a Count")
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut."""

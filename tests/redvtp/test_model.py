@@ -69,7 +69,7 @@ def test_mistakes_are_one_line_before_any_forward(model, monkeypatch, arguments,
 
 
 def test_unknown_settings_are_refused(model):
-    with pytest.raises(TypeError, match="lenght"):
+    with pytest.raises(ValueError, match="unknown setting 'lenght': expected one of length, steps"):
         model.generate(None, "?", lenght=4)
     assert Settings().block == 32
 
