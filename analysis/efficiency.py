@@ -6,6 +6,9 @@ Every side is a process of its own with the same seeded model and prompt; they t
 time. Peak memory is each process's own, interpreter and weights included. The last line printed is JSON:
 same_tokens (and the same visual tokens kept), speedup and memory_ratio (ours over the reference's), the
 speed-up over our own loop without pruning, and what the attention probe adds to step 1's forward.
+
+Our sides run fp32 products on a CPU through oneDNN, as the host does by default; the reference has torch's own
+linear layers, as the official code has. ``--stock`` takes that part of the difference away.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ class Plan:
         pairs: rounds in which each side makes one response; one more before them warms up.
         probe_pairs: pairs of step-1 forwards with and without the probe.
         device: as torch names it.
+        stock: our sides, too, have torch's own linear layers in place of oneDNN's.
 
     Raises:
         ValueError: fewer than one of either; another device than the CPU or a CUDA GPU.
@@ -48,6 +52,7 @@ class Plan:
     pairs: int = 5
     probe_pairs: int = 11
     device: str = "cpu"
+    stock: bool = False
 
     def __post_init__(self) -> None:
         for name in ("pairs", "probe_pairs"):
@@ -64,7 +69,7 @@ def compare_sides(plan: Plan, tell: Callable[[str], None] = lambda line: None) -
     last: dict[str, dict] = {}
     busy: dict[str, list[float]] = {"ours": [], "unpruned": [], "reference": []}
     with contextlib.ExitStack() as stack:
-        workers = {side: stack.enter_context(Worker(side, case, device)) for side in busy}
+        workers = {side: stack.enter_context(Worker(side, case, device, plan.stock)) for side in busy}
         tell(f"built {len(workers)} processes with {workers['ours'].built['threads']} threads each")
 
         def run(side: str) -> float:
@@ -111,14 +116,15 @@ def save(plan: Plan, row: dict, quick: bool) -> None:
     with Measurement(
         "efficiency",
         run,
-        by=("against",),
+        by=("against", "stock"),
         link="mini",
         params=case,
         inputs={"device": provenance.device_model(plan.device)},
         tolerances={name: None for name, value in row.items() if isinstance(value, float)},
         device=plan.device,
     ) as measurement:
-        measurement.cell({"against": "reference"}, lambda: [{"against": "reference", **case, **row}])
+        fields = {"against": "reference", "stock": plan.stock}
+        measurement.cell(fields, lambda: [fields | case | row])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--against", default="reference", choices=BASELINES, help="what ours is compared with")
     found.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     found.add_argument("--quick", action="store_true", help="a tiny shape, to see that it works")
+    found.add_argument("--stock", action="store_true", help="leave torch's own linear layers on our side, too")
     found.add_argument("--save", action="store_true", help="also write the result file, with provenance")
     found.add_argument("--pairs", type=int, default=5, metavar="N", help="rounds that count (default: 5)")
     found.add_argument("--probe-pairs", type=int, default=11, metavar="N", help="of step-1 forwards (default: 11)")
@@ -146,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(Case) if getattr(chosen, f.name) is not None}
     try:
         case = dataclasses.replace(QUICK if chosen.quick else Case(), **shape)
-        plan = Plan(case, chosen.pairs, chosen.probe_pairs, chosen.device)
+        plan = Plan(case, chosen.pairs, chosen.probe_pairs, chosen.device, chosen.stock)
         provenance.device_model(plan.device)  # refuses a GPU that is not there
     except (ValueError, AssertionError, RuntimeError) as error:
         options.error(str(error))

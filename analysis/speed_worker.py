@@ -1,6 +1,6 @@
 """One side of a speed comparison in a process of its own, so that its peak memory is its alone.
 
-``python -m analysis.speed_worker SIDE DEVICE`` reads a Case as one JSON line, builds it, and then answers one
+``python -m analysis.speed_worker SIDE DEVICE [stock]`` reads a Case as one JSON line, builds it, and then answers one
 JSON line for each request line: ``run`` (the whole response once), ``margins`` (how clear the choices are),
 ``probe ROUNDS`` (step 1's forward with and without the attention probe), until its input ends.
 """
@@ -36,10 +36,10 @@ class Worker:
     Raises RuntimeError where the process dies; what it printed on its error output is the user's to read.
     """
 
-    def __init__(self, side: str, case: Case, device: str) -> None:
+    def __init__(self, side: str, case: Case, device: str, stock: bool = False) -> None:
         self.side = side
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "analysis.speed_worker", side, device],
+            [sys.executable, "-m", "analysis.speed_worker", side, device, *(["stock"] if stock else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -133,10 +133,10 @@ def probe_times(rounds: int, host: LladaV, state: State, device: str) -> dict[st
     return {name: list(timing.seconds) for name, timing in found.sides.items()}
 
 
-def main(side: str, device: str) -> None:
-    """Answer requests until there are no more."""
+def main(side: str, device: str, linear: str = "") -> None:
+    """Answer requests until there are no more; the reference always has torch's own linear layers."""
     case = Case(**json.loads(sys.stdin.readline()))
-    host, state = build(case, device, stock=side == "reference")
+    host, state = build(case, device, stock=side == "reference" or linear == "stock")
     run = one_run(side, case, host, state)
     say({"peak": peak_memory(device), "threads": torch.get_num_threads()})
     reset_peak_memory(device)
