@@ -52,6 +52,20 @@ def fresh(seed: int, device: str):
     return trainee, tokenizer, build_optimizers(trainee)
 
 
+def can_compile(device: str) -> bool:
+    """Whether torch.compile works here, tried on one sum; a line says so where it does not.
+
+    It needs a C++ compiler, and its linker calls do not survive an environment in a folder with a space.
+    """
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever the compiler's driver raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        print(f"torch.compile does not work here ({reason[:120]}): training without it, which is slower", flush=True)
+        return False
+    return True
+
+
 class Run:
     """A run that can be stopped anywhere: `Run(options).train()` goes on from the folder's checkpoint."""
 
@@ -66,7 +80,7 @@ class Run:
             known = ", ".join(self.names)
             raise ValueError(f"the run stands in stage {self.progress.stage!r}, expected one of {known}")
         self.texts = Texts(self.tokenizer)
-        if options.compile:
+        if options.compile and can_compile(options.device):
             self._compile()
         self.started, self.before = time.time(), self.progress.seconds
         self.reported = self.saved = self.scored = self.started

@@ -184,3 +184,14 @@ def test_bad_options_give_one_line(capsys):
     assert "--out" in capsys.readouterr().err
     assert train_mini.main(["--export-only", "--name", "never-trained", "--out", "nowhere"]) == 2
     assert "no dev score" in capsys.readouterr().err
+
+
+def test_without_a_compiler_training_goes_on_without_it(monkeypatch, capsys):
+    from analysis.training.loop import can_compile
+
+    def broken(function):
+        raise RuntimeError("no compiler\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert not can_compile("cpu")
+    assert capsys.readouterr().out.count("\n") == 1
