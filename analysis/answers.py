@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
-
-from PIL import Image
 
 import redvtp
 from analysis import benchmarks, paths, storage
-from analysis.benchmarks import Sample
+from analysis.benchmarks import Sample, blank
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
@@ -124,12 +122,6 @@ def rows_of(
             "tokens_fed": answer.tokens_fed,
             "flops": answer.flops,
         }
-
-
-def blank(sample: Sample) -> Sample:
-    """The sample with nothing to see: the image's mean colour everywhere."""
-    mean = sample.image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-    return replace(sample, image=Image.new("RGB", sample.image.size, mean))
 
 
 def compute_batch(name: str, batch: Sequence[Sample]) -> Iterator[dict]:

@@ -27,8 +27,6 @@ from redvtp.pruning import RedVTP
 from redvtp.sequence import RESPONSE, VISUAL
 from redvtp.timing import compare, peak_memory, reset_peak_memory, synchronize, timed
 
-SIDES = ("ours", "unpruned", "reference")
-
 
 class Worker:
     """The parent's end of one side.

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from analysis.benchmarks import doc, info
-from analysis.benchmarks.base import SPLITS, Benchmark, Field, Page, Protocol, Sample, data_hash, question, split_of
+from analysis.benchmarks.base import (
+    SPLITS,
+    Benchmark,
+    Field,
+    Page,
+    Protocol,
+    Sample,
+    blank,
+    data_hash,
+    question,
+    split_of,
+)
 
 FAMILIES = {benchmark.name: benchmark for benchmark in (doc.BENCHMARK, info.BENCHMARK)}
 
@@ -15,5 +26,5 @@ def get(name: str) -> Benchmark:
     return FAMILIES[name]
 
 
-__all__ = ["FAMILIES", "SPLITS", "Benchmark", "Field", "Page", "Protocol", "Sample", "data_hash", "get",
+__all__ = ["FAMILIES", "SPLITS", "Benchmark", "Field", "Page", "Protocol", "Sample", "blank", "data_hash", "get",
            "question", "split_of"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -129,6 +129,12 @@ def data_hash(samples: Iterable[Sample]) -> str:
         digest.update(repr((sample.image.size, sample.question, sample.answer, sample.evidence)).encode())
         digest.update(np.asarray(sample.image).tobytes())
     return digest.hexdigest()
+
+
+def blank(sample: Sample) -> Sample:
+    """The sample with nothing to see: the image's mean colour everywhere."""
+    mean = sample.image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    return replace(sample, image=Image.new("RGB", sample.image.size, mean))
 
 
 def _check_split(split: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from analysis.benchmarks import data_hash, get
+from analysis.benchmarks import blank, data_hash, get
 from analysis.training import checkpoint
-from analysis.training.evaluate import blank, score
+from analysis.training.evaluate import score
 from analysis.training.loop import fresh
 from analysis.training.mini_model import build_image_processor
 
@@ -60,7 +60,6 @@ def load_best(folder: Path, seed: int):
     trainee, tokenizer, _ = fresh(seed, "cpu")
     model = trainee.model
     model.load_state_dict(best["model"])
-    model.set_attn_implementation("sdpa")
     return model.half().float().eval(), tokenizer, best
 
 
@@ -71,7 +70,7 @@ def export(folder: Path, out: Path, families: tuple[str, ...], seed: int, test_n
     for name in families:
         samples = get(name).samples("test", test_n, seed=0)
         scores[name] = found = score(model, tokenizer, samples)
-        empty = score(model, tokenizer, blank(samples))
+        empty = score(model, tokenizer, [blank(sample) for sample in samples])
         scores[name]["blank"] = empty["exact"]
         hashes.append(f"{name} `{data_hash(samples)}`")
         rows.append(f"| {name} | {found['n']} | {found['exact']:.1%} | {found['low']:.1%} to {found['high']:.1%} | "

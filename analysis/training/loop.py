@@ -150,7 +150,7 @@ class Run:
         line = {}
         for name in self.options.families:
             samples = get(name).samples("dev", self.options.dev_n, seed=0)
-            result = score(self.trainee.model, self.tokenizer, samples, autocast=True)
+            result = score(self.trainee.model, self.tokenizer, samples)
             line[f"dev_{name}"], line[f"dev_{name}_characters"] = result["exact"], result["characters"]
         self.scored = time.time()
         worst = min(line[f"dev_{name}"] for name in self.options.families)

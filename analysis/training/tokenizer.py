@@ -13,10 +13,13 @@ from string import ascii_uppercase, digits
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from redvtp.models.llada_v import BANNED_TOKENS
+from redvtp.models.prompts import render, tokenize, user_text
+
 BOS, EOS, MASK = "<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"
 START_HEADER, END_HEADER, EOT, IMAGE = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>"
 SPECIAL = (EOS, BOS, MASK, START_HEADER, END_HEADER, EOT, IMAGE)
-BANNED = (EOS, BOS, START_HEADER, END_HEADER)  # what LLaDA-V's sampler never writes
+BANNED = BANNED_TOKENS  # what LLaDA-V's sampler never writes
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim"
@@ -47,10 +50,8 @@ def build_tokenizer(words: tuple[str, ...], phrases: tuple[str, ...] = ("What is
 
 def prompt_ids(tokenizer, question: str) -> tuple[list[int], list[int]]:
     """Token ids before and after the visual tokens for one question, no system message."""
-    text = tokenizer.apply_chat_template([{"role": "user", "content": f"<image>\n{question}"}], tokenize=False)
-    before, after = text.split(IMAGE)
-    before, after = (tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in (before, after))
-    return before, after[1:]
+    before, after = tokenize(tokenizer, render(None, user_text(question, 1)))
+    return before, after
 
 
 def answer_ids(tokenizer, answer: str, length: int) -> list[int]:

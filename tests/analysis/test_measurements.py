@@ -72,7 +72,7 @@ def test_rows_count_tokens_and_evidence(rows):
 
 
 def test_blank_shows_one_colour(batch):
-    empty = answers.blank(batch[0])
+    empty = benchmarks.blank(batch[0])
     assert empty.image.size == batch[0].image.size
     assert len(empty.image.getcolors()) == 1
 
