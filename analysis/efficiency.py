@@ -110,16 +110,17 @@ def compare_sides(plan: Plan, tell: Callable[[str], None] = lambda line: None) -
 
 
 def save(plan: Plan, row: dict, quick: bool) -> None:
-    """Write the row as the result "efficiency", with its provenance."""
+    """Write the row as the result "efficiency", or "efficiency_stock", with its provenance."""
     run = run_context("mini", "quick" if quick else "default", force=True)
     case = dataclasses.asdict(plan.case)
     with Measurement(
-        "efficiency",
+        "efficiency_stock" if plan.stock else "efficiency",
         run,
         by=("against", "stock"),
         link="mini",
         params=case,
         inputs={"device": provenance.device_model(plan.device)},
+        module="analysis.efficiency",
         tolerances={name: None for name, value in row.items() if isinstance(value, float)},
         device=plan.device,
     ) as measurement:
