@@ -1,7 +1,8 @@
-"""The accuracy table: families x keep ratios x methods, with intervals, evidence recall and compute.
+"""The accuracy table: models x families x keep ratios x methods, with intervals, evidence recall and compute.
 
-Rows are means over the samples of analysis.answers; `exact_match` has its Wilson interval (95%), `flops_ratio`
-is the language model's FLOPs over all steps, head included, relative to the unpruned run on the same samples.
+Rows are means over the samples of analysis.answers; `exact_match` has its Wilson interval (95%), `chance` is what
+exact match can be without the image (see analysis.chance), `flops_ratio` is the language model's FLOPs over all
+steps, head included, relative to the unpruned run on the same samples.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from analysis import answers, storage
+from analysis import answers, chance, storage
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.metrics import wilson_interval
 
-BY = ("host", "family", "split", "seed", "method", "params", "keep")
-MEANS = ("anls", "evidence_recall", "visual_tokens", "kept", "steps", "tokens_fed")
+BY = ("host", "model", "family", "split", "seed", "method", "params", "keep")
+MEANS = ("score", "evidence_recall", "visual_tokens", "kept", "steps", "tokens_fed")
 
 
-def summarise(rows: Sequence[Row]) -> list[Row]:
-    """One row for each method and ratio from the answers of one family and seed, in the order they came."""
+def summarise(rows: Sequence[Row], level: float) -> list[Row]:
+    """One row for each method and ratio from one model's answers to one family and seed, in the order they came."""
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in BY)].append(row)
@@ -33,6 +34,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             dict(zip(BY, key, strict=True))
             | {name: group[0][name] for name in ("step", "layer", "positions")}
             | {"n": len(group), "exact_match": hits / len(group), "exact_match_low": low, "exact_match_high": high}
+            | {"chance": level}
             | {name: sum(row[name] for row in group) / len(group) for name in MEANS}
             | {"flops_ratio": sum(row["flops"] for row in group) / sum(full)}
         )
@@ -41,20 +43,22 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
 
 def measure(run: RunContext) -> Result:
     """The table of this run's answers, which are computed where they are missing."""
-    each = answers.measure(run)
+    each, guesses = answers.measure(run), chance.measure(run)
+    levels = chance.levels(guesses.rows)
     with Measurement(
         "accuracy",
         run,
         by=BY,
         link="mini",
         params=each.provenance["params"],
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=each.provenance["inputs"]
+        | {"answers": storage.digest(each.rows), "chance": storage.digest(guesses.rows)},
         # A token more or less of one answer moves these a little; the rates have their intervals.
-        tolerances={"anls": 0.05, "evidence_recall": 0.02, "steps": 0.02, "tokens_fed": 0.02, "flops_ratio": 0.02},
+        tolerances={"score": 0.05, "evidence_recall": 0.02, "steps": 0.02, "tokens_fed": 0.02, "flops_ratio": 0.02},
     ) as m:
         m.each(
-            [{"family": family, "seed": seed} for family in run.profile.families for seed in run.seeds],
-            lambda cell: summarise([row for row in each.rows if row.items() >= cell.items()]),
+            answers.groups(run, run.profile.families),
+            lambda cell: summarise([row for row in each.rows if row.items() >= cell.items()], levels[cell["family"]]),
         )
     return m.result
 

@@ -1,24 +1,27 @@
 """Every answer of the mini study, sample by sample: what the tables and figures of accuracy are made of.
 
-A cell is a batch of samples. Methods that cut after step 1 share that step: it is computed once and each
-method and ratio goes on from there.
+A cell is a batch of samples for one model. Methods that cut after step 1 share that step: it is computed once
+and each method and ratio goes on from there. Unpruned controls answer without the image (`blank`) and without the
+question (`unasked`). `score` is the family's own metric, `answer_step` the step (1..K) in which the first response
+token was committed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 
 import redvtp
 from analysis import benchmarks, paths, storage
-from analysis.benchmarks import Sample, blank
+from analysis.benchmarks import Sample, blank, unasked
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 from redvtp.generation import Decoding
-from redvtp.metrics import anls, exact_match
+from redvtp.metrics import anls, exact_match, relaxed_accuracy
 from redvtp.pruning import Pruner
 from redvtp.sequence import evidence_recall
 
@@ -27,7 +30,13 @@ SHUFFLED_RATIO = 0.25
 BATCH = 25
 SPLIT = "test"
 ATTENTION = redvtp.Needs(attention=frozenset({"response"}))
-BY = ("host", "family", "split", "seed", "index", "method", "params", "keep")
+BY = ("host", "model", "family", "split", "seed", "index", "method", "params", "keep")
+METRICS = {
+    "anls": lambda prediction, answer: anls(prediction, [answer]),
+    "relaxed_accuracy": relaxed_accuracy,
+    "exact_match": exact_match,
+}
+"""The families' own metrics, by the name in `Benchmark.metric`."""
 
 Key = tuple[str, float]
 
@@ -36,6 +45,11 @@ Key = tuple[str, float]
 def model(name: str) -> redvtp.Model:
     """The model of that name, loaded once a process."""
     return redvtp.load(name)
+
+
+def folder(name: str) -> str:
+    """A model as rows name it: "llada_v" for "mini/llada_v"."""
+    return Path(name).name
 
 
 def weights_hash(name: str) -> str:
@@ -64,6 +78,10 @@ def inside_step_one() -> dict[Key, Pruner]:
     return {("llada_fastv", ratio): redvtp.LladaFastV(keep=ratio) for ratio in RATIOS}
 
 
+CONTROLS = {"blank": blank, "unasked": unasked}
+"""What an unpruned model answers without the image, and without the question."""
+
+
 def parameters(pruner: Pruner | None) -> str:
     """A method's parameters other than ratio and positions, as JSON."""
     if pruner is None:
@@ -78,8 +96,9 @@ def seed_of(sample: Sample) -> int:
 
 
 def start(host: redvtp.Model, batch: Sequence[Sample], pruner: Pruner | None = None, **options) -> Decoding:
-    """A batch before its first step, under its family's protocol."""
+    """A batch before its first step, under its family's protocol; its history is kept."""
     protocol = benchmarks.get(batch[0].family).protocol
+    options.setdefault("recorder", redvtp.Recorder())
     return host.start(
         [redvtp.Prompt(sample.question, [sample.image]) for sample in batch],
         prune=pruner,
@@ -92,12 +111,27 @@ def start(host: redvtp.Model, batch: Sequence[Sample], pruner: Pruner | None = N
     )
 
 
+def first_commits(recorder: redvtp.Recorder) -> dict[int, int]:
+    """``{place in the batch: k}``, the step in which the first response token was committed.
+
+    A model may choose the mask token itself; then nothing is committed, and perhaps never.
+    """
+    return {
+        sample: record.step
+        for record in recorder.steps
+        for sample in record.samples[record.transferred[:, 0] & ~record.undecided[:, 0]].tolist()
+    }
+
+
 def rows_of(
     host: redvtp.Model, batch: Sequence[Sample], method: str, pruner: Pruner | None, run: Decoding
 ) -> Iterator[dict]:
     """Finish a run; one row a sample."""
     cuts = pruner.cuts(run.settings.steps, host.host.layers) if pruner else ()
-    for sample, result in zip(batch, run.run(), strict=True):
+    metric = METRICS[benchmarks.get(batch[0].family).metric]
+    results = run.run()
+    committed = first_commits(run.recorder)
+    for place, (sample, result) in enumerate(zip(batch, results, strict=True)):
         answer = host.answer(result)
         yield {
             "host": host.host.name,
@@ -105,6 +139,7 @@ def rows_of(
             "split": sample.split,
             "seed": sample.seed,
             "index": sample.index,
+            "kind": sample.kind,
             "method": method,
             "params": parameters(pruner),
             "keep": getattr(pruner.keep, "ratio", None) if pruner else 1.0,
@@ -114,7 +149,8 @@ def rows_of(
             "answer": sample.answer,
             "prediction": answer.text,
             "exact_match": exact_match(answer.text, sample.answer),
-            "anls": anls(answer.text, [sample.answer]),
+            "score": float(metric(answer.text, sample.answer)),
+            "answer_step": committed.get(place),
             "evidence_recall": evidence_recall(answer.layout, sample.evidence),
             "visual_tokens": answer.visual_tokens,
             "kept": len(answer.kept),
@@ -124,41 +160,82 @@ def rows_of(
         }
 
 
-def compute_batch(name: str, batch: Sequence[Sample]) -> Iterator[dict]:
-    """All methods and ratios on one batch."""
-    host = model(name)
+def answer_batch(host: redvtp.Model, batch: Sequence[Sample]) -> Iterator[dict]:
+    """All methods, ratios and controls on one batch."""
     trunk = start(host, batch, watch=ATTENTION)
     trunk.step()
+    trunk.watch = None  # no fork asks for the attention of a later step
     for (method, _), pruner in after_step_one().items():
-        yield from rows_of(host, batch, method, pruner, trunk.fork(pruner))
+        fork = trunk.fork(pruner, redvtp.Recorder(steps=[*trunk.recorder.steps]))
+        yield from rows_of(host, batch, method, pruner, fork)
     for (method, _), pruner in inside_step_one().items():
         yield from rows_of(host, batch, method, pruner, start(host, batch, pruner))
-    blanks = [blank(sample) for sample in batch]
-    yield from rows_of(host, blanks, "blank", None, start(host, blanks))
+    for method, change in CONTROLS.items():
+        changed = [change(sample) for sample in batch]
+        yield from rows_of(host, changed, method, None, start(host, changed))
+
+
+def compute_batch(name: str, batch: Sequence[Sample]) -> Iterator[dict]:
+    """`answer_batch` of the model of that name, which every row tells."""
+    for row in answer_batch(model(name), batch):
+        yield {"model": folder(name)} | row
+
+
+def data_hashes(samples: Iterable[Sample]) -> dict[str, str]:
+    """sha256 over each family's samples, by seed and index, as inputs of a measurement."""
+    ordered = sorted(samples, key=lambda sample: (sample.seed, sample.index))
+    families = dict.fromkeys(sample.family for sample in ordered)
+    return {
+        f"data {family}": benchmarks.data_hash(sample for sample in ordered if sample.family == family)
+        for family in families
+    }
+
+
+def groups(run: RunContext, families: Iterable[str]) -> list[dict[str, str | int]]:
+    """The fields that answers summed up as one have in common: model, family and seed."""
+    models = [folder(name) for name in run.profile.models]
+    chosen = list(families)
+    return [
+        {"model": model, "family": family, "seed": seed} for model in models for family in chosen for seed in run.seeds
+    ]
 
 
 def measure(run: RunContext) -> Result:
-    """Answer the run's samples of every family under every method and ratio."""
-    name = run.profile.models[0]
+    """Answer the run's samples of every family with every model under every method and ratio.
+
+    Each model's answers are a measurement of their own, `answers_<model>`, so that one more model, or new weights
+    of one, leaves the others' as they are.
+    """
     drawn = {(family, seed): samples_of(run, family, seed) for family in run.profile.families for seed in run.seeds}
-    data = benchmarks.data_hash(sample for samples in drawn.values() for sample in samples)
+    hashes = data_hashes(sample for samples in drawn.values() for sample in samples)
+    results = [measure_model(run, name, drawn, hashes) for name in run.profile.models]
+    inputs = {name: digest for result in results for name, digest in result.provenance["inputs"].items()}
+    rows = [row for result in results for row in result.rows]
+    return replace(results[0], measurement="answers", rows=rows, provenance=results[0].provenance | {"inputs": inputs})
+
+
+def measure_model(
+    run: RunContext, name: str, drawn: Mapping[tuple[str, int], Sequence[Sample]], hashes: Mapping[str, str]
+) -> Result:
+    """One model's answers to the samples of every (family, seed) in `drawn`."""
     cells = {
         (family, seed, first): samples[first : first + BATCH]
         for (family, seed), samples in drawn.items()
         for first in range(0, len(samples), BATCH)
     }
     with Measurement(
-        "answers",
+        f"answers_{folder(name)}",
         run,
         by=BY,
         link="mini",
         params={"ratios": RATIOS, "batch": BATCH, "split": SPLIT},
-        inputs={"weights": weights_hash(name), "data": data},
+        inputs={f"weights {folder(name)}": weights_hash(name), **hashes},
         tolerances={"flops": None, "tokens_fed": None},
+        module="analysis.answers",
     ) as m:
         m.each(
             [{"family": family, "seed": seed, "first": first} for family, seed, first in cells],
-            lambda cell: compute_batch(name, cells[cell["family"], cell["seed"], cell["first"]]),
+            lambda cell: compute_batch(name, cells[tuple(cell.values())]),
         )
     return m.result
 

@@ -57,5 +57,6 @@ def command(
     except StorageError as error:
         print(error, file=sys.stderr)
         return 1
-    print(paths.shown(run.results / f"{name}.json"))
+    path = run.results / f"{name}.json"
+    print(paths.shown(path if path.is_file() else run.results))  # several files have names of their own
     return 0

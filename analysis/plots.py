@@ -48,6 +48,7 @@ METHODS = {
     "oracle": Look("evidence first", GREEN, "*", "-"),
     "shuffled": Look("shuffled scores", PINK, "v", ":"),
     "blank": Look("blank image", BLACK, "+", ":"),
+    "unasked": Look("no question", ORANGE, "D", ":"),
     "none": Look("no pruning", BLACK, "", "-"),
 }
 SPARE = (YELLOW, PINK, SKY, ORANGE, GREEN)

@@ -34,11 +34,11 @@ MODES = {
 
 @dataclass(frozen=True)
 class Profile:
-    """A model, its data and its hardware, and the claims that these can decide."""
+    """Models, their data and their hardware, and the claims that these can decide."""
 
     name: str
-    models: tuple[str, ...]     # what `redvtp.load` takes
-    families: tuple[str, ...]  # benchmarks
+    models: tuple[str, ...]     # diffusion models that `redvtp.load` takes; what takes one model takes the first
+    families: tuple[str, ...]   # benchmarks
     data: tuple[str, ...]       # shipped inputs, relative to the project; a change makes notebooks run again
     hardware: str
     decides: str
@@ -50,8 +50,8 @@ PROFILES = {
     for profile in (
         Profile(
             name="mini",
-            models=("mini/llada_v", "mini/lavida"),
-            families=("doc", "info"),
+            models=("mini/llada_v", "mini/llada_v_seed1"),  # the same training from two seeds
+            families=("doc", "info", "chart", "diagram", "scene", "perception", "choice"),
             data=("data/mini", "data/papers"),
             hardware="CPU, minutes",
             decides="claims about behaviour",

@@ -1,7 +1,8 @@
 """RedVTP Figure 3: which visual tokens stay at r = 50% and 25%, on samples chosen by a fixed rule.
 
-The rule, over the run's test samples in order: those that the unpruned model answers rightly; of them the
-first two that RedVTP still gets right at 25%, and the first two that it no longer does (where there are any).
+The rule, over the test samples in order that the profile's first model answers rightly without pruning: of doc and
+info the first two that RedVTP still gets right at 25%, and the first two that it no longer does (where there are
+any); of chart and scene the first one, whichever case it is.
 """
 
 from __future__ import annotations
@@ -15,26 +16,23 @@ from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 
 RATIOS = (1.0, 0.5, 0.25)
-OF_EACH = 2
-BY = ("host", "family", "split", "seed", "index", "keep")
+OF_EACH = {"doc": 2, "info": 2}  # samples of each case
+FIRST = ("chart", "scene")
+BY = ("host", "model", "family", "split", "seed", "index", "keep")
 
 
-def choose(rows: Sequence[Row], family: str, seed: int) -> list[tuple[int, str]]:
+def choose(rows: Sequence[Row], model: str, family: str, seed: int) -> list[tuple[int, str]]:
     """(index, case) of the samples to show; case is "stays right" or "turns wrong"."""
     def right(method: str, keep: float) -> dict[int, bool]:
-        return {
-            row["index"]: row["exact_match"]
-            for row in rows
-            if (row["family"], row["seed"], row["method"], row["keep"]) == (family, seed, method, keep)
-        }
+        wanted = {"model": model, "family": family, "seed": seed, "method": method, "keep": keep}
+        return {row["index"]: row["exact_match"] for row in rows if row.items() >= wanted.items()}
 
     full, pruned = right("none", 1.0), right("redvtp", 0.25)
-    known = [index for index in sorted(full) if full[index]]
-    cases = {
-        "stays right": [index for index in known if pruned[index]],
-        "turns wrong": [index for index in known if not pruned[index]],
-    }
-    return [(index, case) for case, found in cases.items() for index in found[:OF_EACH]]
+    known = [(index, "stays right" if pruned[index] else "turns wrong") for index in sorted(full) if full[index]]
+    if family in FIRST:
+        return known[:1]
+    cases = [[found for found in known if found[1] == case] for case in ("stays right", "turns wrong")]
+    return [found for case in cases for found in case[:OF_EACH[family]]]
 
 
 def compute(name: str, family: str, seed: int, index: int, case: str) -> Iterator[dict]:
@@ -45,6 +43,7 @@ def compute(name: str, family: str, seed: int, index: int, case: str) -> Iterato
         answer = host.answer(answers.start(host, [sample], redvtp.RedVTP(keep=ratio)).run()[0])
         yield {
             "host": host.host.name,
+            "model": answers.folder(name),
             "family": family,
             "split": answers.SPLIT,
             "seed": seed,
@@ -64,13 +63,13 @@ def measure(run: RunContext) -> Result:
     """The chosen samples' kept tokens."""
     name = run.profile.models[0]
     each = answers.measure(run)
-    seed = run.seeds[0]
+    model, seed = answers.folder(name), run.seeds[0]
     with Measurement(
         "pruning_maps",
         run,
         by=BY,
         link="mini",
-        params={"ratios": RATIOS, "of_each": OF_EACH},
+        params={"ratios": RATIOS, "of_each": OF_EACH, "first": FIRST},
         inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
         # Which of two nearly equal tokens is kept may differ between processors.
         tolerances={"evidence_recall": 0.05, "kept": None},
@@ -78,8 +77,8 @@ def measure(run: RunContext) -> Result:
         m.each(
             [
                 {"family": family, "seed": seed, "index": index, "case": case}
-                for family in run.profile.families
-                for index, case in choose(each.rows, family, seed)
+                for family in (*OF_EACH, *FIRST)
+                for index, case in choose(each.rows, model, family, seed)
             ],
             lambda cell: compute(name, **cell),
         )

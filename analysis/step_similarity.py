@@ -2,6 +2,7 @@
 
 S_k is the mean attention that each visual token gets from the response tokens still masked after step k. Runs
 are unpruned and go through all steps (rule "none"); beside them runs that end at the stop text (rule "stop").
+Families answered in two steps have no k between the first and the last, so they are left out.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 
-BY = ("host", "family", "split", "seed", "rule", "layers", "step")
+BY = ("host", "model", "family", "split", "seed", "rule", "layers", "step")
 RULES = {"none": (), "stop": ("<|eot_id|>",)}
 RESAMPLES = 2000
+
+
+def families(run: RunContext) -> list[str]:
+    """The profile's families that take more than two steps."""
+    return [family for family in run.profile.families if benchmarks.get(family).protocol.steps > 2]
 
 
 def layer_groups(layers: int) -> dict[str, tuple[int, ...]]:
@@ -97,6 +103,7 @@ def compute(name: str, samples: Sequence[Sample], rule: str) -> Iterator[dict]:
         mean, low, high = mean_interval(defined)
         yield {
             "host": host.host.name,
+            "model": answers.folder(name),
             "family": samples[0].family,
             "split": samples[0].split,
             "seed": samples[0].seed,
@@ -113,19 +120,17 @@ def compute(name: str, samples: Sequence[Sample], rule: str) -> Iterator[dict]:
 
 
 def measure(run: RunContext) -> Result:
-    """Sim_k of the run's samples, family by family."""
+    """Sim_k of the run's samples on the profile's first model, for every family of more than two steps."""
     name = run.profile.models[0]
-    cells = {
-        (family, seed): answers.samples_of(run, family, seed) for family in run.profile.families for seed in run.seeds
-    }
-    data = benchmarks.data_hash(sample for samples in cells.values() for sample in samples)
+    cells = {(family, seed): answers.samples_of(run, family, seed) for family in families(run) for seed in run.seeds}
     with Measurement(
         "step_similarity",
         run,
         by=BY,
         link="mini",
         params={"split": answers.SPLIT, "resamples": RESAMPLES},
-        inputs={"weights": answers.weights_hash(name), "data": data},
+        inputs={f"weights {answers.folder(name)}": answers.weights_hash(name)}
+        | answers.data_hashes(sample for samples in cells.values() for sample in samples),
         # Where runs have ended depends on how many there are.
         tolerances={"ended": None, "undefined": None},
     ) as m:

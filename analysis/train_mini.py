@@ -1,4 +1,4 @@
-"""Train a mini DVLM from nothing: `python -m analysis.train_mini --family doc --family info`.
+"""Train a mini DVLM from nothing: `python -m analysis.train_mini`, or its autoregressive control with `--causal`.
 
 Runs in stages on a CPU (or `--device cuda`), resumes by itself after a kill, keeps the weights with
 the best dev score, and exports them as a folder that `from_pretrained` loads.
@@ -16,28 +16,30 @@ from analysis import paths
 def main(arguments: list[str] | None = None) -> int:
     """Parse options and train or export. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m analysis.train_mini", description=__doc__.splitlines()[0])
-    parser.add_argument("--family", action="append", help="a benchmark to train on; repeat for several (doc, info)")
-    parser.add_argument("--name", default="llada_v", help="the run's folder under data/runs/training")
+    parser.add_argument("--family", action="append", help="a benchmark to train on; repeat for several (default: all)")
+    parser.add_argument("--name", default="llada_v", metavar="NAME", help="the run's folder under data/runs/training")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long; run again to go on")
     parser.add_argument("--pace", type=float, default=1.0, help="multiplies the steps of every stage")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--causal", action="store_true", help="train the autoregressive control")
+    parser.add_argument("--tower", metavar="NAME", help="start after the vision stage, with the tower of another run")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--dev-minutes", type=float, default=5.0, help="time between dev scores")
     parser.add_argument("--out", type=Path, help="where to export the trained model")
     parser.add_argument("--export-only", action="store_true", help="export the best weights so far and stop")
-    parser.add_argument("--test-n", type=int, default=200, help="test samples a family for the model card")
+    parser.add_argument("--test-n", type=int, default=300, help="test samples a family for the model card")
     options = parser.parse_args(arguments)
 
     import torch
 
-    from analysis.benchmarks import get
+    from analysis.benchmarks import FAMILIES, get
     from analysis.training.export import export
     from analysis.training.loop import Options, Run
     from analysis.training.stages import scaled
 
-    families = tuple(dict.fromkeys(options.family or ("doc", "info")))
+    families = tuple(dict.fromkeys(options.family or FAMILIES))
     try:
         for family in families:
             get(family)
@@ -55,15 +57,25 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.export_only:
             run = Run(Options(families, options.seed, scaled(options.pace), folder, options.minutes, options.device,
-                              not options.no_compile, dev_minutes=options.dev_minutes))
+                              options.causal, paths.RUNS / "training" / options.tower if options.tower else None,
+                              options.device == "cpu" and not options.no_compile, dev_minutes=options.dev_minutes))
             if not run.train():
                 print(f"stopped at the limit after step {run.progress.step}; run the same command to go on")
         if options.out:
-            export(folder, options.out, families, options.seed, options.test_n)
+            export(folder, options.out, families, options.seed, options.test_n, options.causal, _command(options))
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command that trains this model, as its card shows it."""
+    words = [f"--family {name}" for name in options.family or ()] + [f"--name {options.name}", f"--seed {options.seed}"]
+    words += ["--causal"] if options.causal else []
+    words += [f"--tower {options.tower}"] if options.tower else []
+    words += [f"--pace {options.pace:g}"] if options.pace != 1 else []
+    return " ".join(["python -m analysis.train_mini", *words, f"--out {paths.shown(options.out)}"])
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from analysis.benchmarks import doc, info
+from analysis.benchmarks import chart, choice, diagram, doc, info, perception, scene
 from analysis.benchmarks.base import (
     SPLITS,
     Benchmark,
-    Field,
     Page,
     Protocol,
+    Query,
     Sample,
     blank,
     data_hash,
-    question,
     split_of,
+    unasked,
 )
 
-FAMILIES = {benchmark.name: benchmark for benchmark in (doc.BENCHMARK, info.BENCHMARK)}
+FAMILIES = {module.BENCHMARK.name: module.BENCHMARK
+            for module in (doc, info, chart, diagram, scene, perception, choice)}
 
 
 def get(name: str) -> Benchmark:
@@ -26,5 +27,5 @@ def get(name: str) -> Benchmark:
     return FAMILIES[name]
 
 
-__all__ = ["FAMILIES", "SPLITS", "Benchmark", "Field", "Page", "Protocol", "Sample", "blank", "data_hash", "get",
-           "question", "split_of"]
+__all__ = ["FAMILIES", "SPLITS", "Benchmark", "Page", "Protocol", "Query", "Sample", "blank", "data_hash", "get",
+           "split_of", "unasked"]

@@ -1,8 +1,8 @@
 """What a benchmark is: samples, the protocol they are answered under, and the registry of families.
 
-A family draws *pages*. A page is one image with several fields (a key and its value); a
-`Sample` is a page with one question. Everything is a function of (family, split, seed, index),
-so a sample does not depend on how many are asked for or in which order.
+A family draws *pages*. A page is one image with several queries; a `Sample` is a page with one of
+them. Everything is a function of (family, split, seed, index), so a sample does not depend on how
+many are asked for or in which order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 SPLITS = ("train", "dev", "test")
+LETTERS = "ABCD"
 
 Box = tuple[int, int, int, int]
 
@@ -30,43 +31,65 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One question about one image.
+class Query:
+    """One question about a page.
 
-    `image` is RGB; `evidence` holds pixel boxes (x0, y0, x1, y1), ends exclusive, which together
-    span the key, the value, the gap between them and the blank that ends the value.
+    stem: the question itself; options: what A, B, C and D stand for, empty for an open question.
+    evidence: pixel boxes (x0, y0, x1, y1), ends exclusive, that hold what the answer needs.
+    kind: what has to be done for it ("read", "count", "relation", ...).
+    subject, content: the concepts that are asked for and that the image gives (`concepts.CONCEPTS`);
+    used to train, never to answer. content is None where it is spelled.
     """
+
+    kind: str
+    stem: str
+    answer: str
+    evidence: tuple[Box, ...]
+    subject: str
+    content: str | None = None
+    options: tuple[str, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """The text of the question, options included."""
+        return self.stem + self._choices
+
+    @property
+    def unasked(self) -> str:
+        """The question without what it asks: a question mark, and the options where there are any."""
+        return "?" + self._choices
+
+    @property
+    def _choices(self) -> str:
+        return "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, self.options))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one image; see `Query`. `image` is RGB."""
 
     family: str
     split: str
     seed: int
     index: int
     image: Image.Image
+    kind: str
     question: str
+    unasked: str
     answer: str
     evidence: tuple[Box, ...]
 
 
 @dataclass(frozen=True)
-class Field:
-    """A key and its value as drawn: the evidence boxes are those of `Sample`."""
-
-    key: str
-    value: str
-    evidence: tuple[Box, ...]
-
-
-@dataclass(frozen=True)
 class Page:
-    """One drawn image with what stands in it.
+    """One drawn image with what can be asked about it.
 
-    pixels: uint8 [H, W, 3]. fields: in drawing order. labels: int16 [3, H/8, W/8], for every
-    8 x 8 cell the glyph class, the index in the value and the field (see `glyphs.py` for the
-    classes); used to train, never to answer.
+    pixels: uint8 [H, W, 3]. queries: in drawing order. labels: int16 [7, H/8, W/8], what every
+    8 x 8 cell shows (see `canvas.py`); used to train, never to answer.
     """
 
     pixels: np.ndarray
-    fields: tuple[Field, ...]
+    queries: tuple[Query, ...]
     labels: np.ndarray
 
     @property
@@ -77,27 +100,41 @@ class Page:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A generated family. `draw(rng, accepts)` makes a page whose values all satisfy `accepts`."""
+    """A generated family.
+
+    `draw(rng, size, accepts, count)` makes a page of `size` (width, height) with count[0] to count[1]
+    things on it (the family's own range for None), whose contents all satisfy `accepts`: of a family
+    with spelled answers every value, of the others the scene as a whole.
+    mirrors: the public benchmark that it stands in for. metric: that one's own, by name.
+    """
 
     name: str
+    mirrors: str
+    metric: str
     protocol: Protocol
     sizes: tuple[tuple[int, int], ...]
     draw: Callable[..., Page]
 
     def page(self, split: str, seed: int, index: int, size: tuple[int, int] | None = None,
-             fields: tuple[int, int] | None = None) -> Page:
-        """Page `index` of a split. Training may fix the size (width, height) and bound the number of fields."""
+             count: tuple[int, int] | None = None) -> Page:
+        """Page `index` of a split. Training may fix the size (width, height) and bound the number of things."""
         _check_split(split)
-        return self._page(_rng(self.name, split, seed, index), split, size, fields)
+        return self._page(_rng(self.name, split, seed, index), split, size, count)
 
     def sample(self, split: str, seed: int, index: int) -> Sample:
-        """Sample `index` of a split, by random access. Raises ValueError for an unknown split."""
+        """Sample `index` of a split, by random access: a kind of question, then one of that kind.
+
+        Raises ValueError for an unknown split.
+        """
         _check_split(split)
         rng = _rng(self.name, split, seed, index)
         page = self._page(rng, split)
-        field = page.fields[int(rng.integers(len(page.fields)))]
-        return Sample(self.name, split, seed, index, Image.fromarray(page.pixels),
-                      question(field.key), field.value, field.evidence)
+        kinds = sorted({query.kind for query in page.queries})
+        kind = kinds[int(rng.integers(len(kinds)))]
+        able = [query for query in page.queries if query.kind == kind]
+        query = able[int(rng.integers(len(able)))]
+        return Sample(self.name, split, seed, index, Image.fromarray(page.pixels), kind,
+                      query.question, query.unasked, query.answer, query.evidence)
 
     def samples(self, split: str, n: int, seed: int = 0) -> list[Sample]:
         """The first `n` samples of a split. Raises ValueError for n < 1 or an unknown split."""
@@ -105,21 +142,28 @@ class Benchmark:
             raise ValueError(f"n is {n}, expected at least 1")
         return [self.sample(split, seed, index) for index in range(n)]
 
-    def _page(self, rng: np.random.Generator, split: str, size=None, fields=None) -> Page:
+    def _page(self, rng: np.random.Generator, split: str, size=None, count=None) -> Page:
         drawn = self.sizes[int(rng.integers(len(self.sizes)))]
-        bounds = {} if fields is None else {"count": fields}
-        return self.draw(rng, size or drawn, lambda value: split_of(value) == split, **bounds)
+        while True:
+            page = self.draw(rng, size or drawn, lambda content: split_of(content) == split, count)
+            if page.queries:
+                return page
 
 
-def question(key: str) -> str:
-    """The text that asks for a key's value."""
-    return f"What is {key}?"
-
-
-def split_of(value: str) -> str:
-    """The split whose images may show this value: one tenth dev, one tenth test, the rest train."""
-    rest = zlib.crc32(value.encode()) % 10
+def split_of(content: str) -> str:
+    """The split whose images may show this value or scene: one tenth dev, one tenth test, the rest train."""
+    rest = zlib.crc32(content.encode()) % 10
     return "test" if rest == 0 else "dev" if rest == 1 else "train"
+
+
+def multiple_choice(rng: np.random.Generator, kind: str, stem: str, right: str, others: list[str],
+                    evidence: tuple[Box, ...], subject: str) -> Query:
+    """A question with four options in random order: the right one and the first three of `others` that differ."""
+    wrong = [option for option in dict.fromkeys(others) if option != right][:len(LETTERS) - 1]
+    options = [right, *wrong]
+    order = rng.permutation(len(options))
+    shown = tuple(options[place] for place in order)
+    return Query(kind, stem, LETTERS[shown.index(right)], evidence, subject, right, shown)
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
@@ -135,6 +179,11 @@ def blank(sample: Sample) -> Sample:
     """The sample with nothing to see: the image's mean colour everywhere."""
     mean = sample.image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     return replace(sample, image=Image.new("RGB", sample.image.size, mean))
+
+
+def unasked(sample: Sample) -> Sample:
+    """The sample without its question: the image, and the options where there are any."""
+    return replace(sample, question=sample.unasked)
 
 
 def _check_split(split: str) -> None:

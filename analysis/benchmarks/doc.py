@@ -1,41 +1,47 @@
-"""`doc`: a form. Lines of KEY and VALUE, free rows, free start column and gap, dark or light paper."""
+"""`doc`: a form. KEY and VALUE on one line, in one column or two, free rows, start and gap, dark or light paper."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from analysis.benchmarks.base import Benchmark, Field, Page, Protocol
-from analysis.benchmarks.glyphs import CELL, KEYS, LINE, Canvas, bands, draw_value, face
+from analysis.benchmarks.base import Benchmark, Page, Protocol, Query
+from analysis.benchmarks.canvas import CELL, Canvas, bands
+from analysis.benchmarks.concepts import KEYS
+from analysis.benchmarks.glyphs import LINE, draw_value, face, key_face
 
-LINES = (2, 6)
+LINES = (2, 8)
+GAPS = (8, 24)  # pixels between key and value
+SIZES = ((192, 64), (192, 80), (96, 144), (96, 176))
 
 
-def draw(rng: np.random.Generator, size: tuple[int, int], accepts, count: tuple[int, int] = LINES) -> Page:
+def draw(rng: np.random.Generator, size: tuple[int, int], accepts, count: tuple[int, int] | None = None) -> Page:
     """One form of `size` (width, height) pixels; `count` bounds the number of fields."""
-    width, height = size
-    spans = bands(height)
-    slots = [band for band, (top, bottom) in enumerate(spans) for _ in range((bottom - top) // LINE)]
-    number = min(int(rng.integers(count[0], count[1] + 1)), len(slots))
-    chosen = rng.permutation(len(slots))[:number]
-    tops = []
-    for band, (top, bottom) in enumerate(spans):
-        here = sum(slots[slot] == band for slot in chosen)
+    low, high = count or LINES
+    crops = [(across, down) for across in bands(size[0]) for down in bands(size[1])]
+    slots = np.repeat(np.arange(len(crops)), [(bottom - top) // LINE for _, (top, bottom) in crops])
+    number = min(int(rng.integers(low, high + 1)), len(slots))
+    chosen = rng.permutation(slots)[:number]
+    canvas, mono, label = Canvas(rng, size), face("mono"), key_face(rng)
+    keys, queries = iter(rng.permutation(len(KEYS))), []
+    for crop, ((left, right), (top, bottom)) in enumerate(crops):
+        here = int((chosen == crop).sum())
         offsets = np.sort(rng.integers(0, bottom - top - here * LINE + 1, here))
-        tops += [top + int(offset) + LINE * place for place, offset in enumerate(offsets)]
-    canvas, mono = Canvas(size), face("mono")
-    label = face("sans" if rng.random() < 0.5 else "mono")
-    fields = []
-    for top, key in zip(tops, rng.permutation(len(KEYS))[:number]):
-        word, value = KEYS[key], draw_value(rng, accepts)
-        used = label.width(word) + mono.width(value) + CELL
-        room = width - used - 1
-        gap = int(rng.integers(10, max(11, min(room - 1, 28) + 1)))
-        start = 1 + int(rng.integers(0, max(1, room - gap)))
-        pen = canvas.text(start, top + mono.cap[1] - label.cap[1], word, label, int(key), False)
-        end = canvas.text(pen + gap, top, value, mono, int(key), True)
-        fields.append(Field(word, value, ((start, top, min(end + CELL, width), top + mono.height),)))
-    return canvas.finish(rng, fields)
+        for place, (offset, key) in enumerate(zip(offsets, keys)):
+            y, word = top + int(offset) + LINE * place, KEYS[key]
+            room = right - left - 1 - label.width(word) - CELL
+            value = draw_value(rng, accepts, (room - GAPS[0]) // CELL)
+            room -= mono.width(value)
+            gap = int(rng.integers(GAPS[0], min(room, GAPS[1]) + 1))
+            x = left + 1 + int(rng.integers(0, room - gap + 1))
+            pen = canvas.text(x, y + mono.cap[1] - label.cap[1], word, label, int(key), False)
+            end = canvas.text(pen + gap, y, value, mono, int(key), True)
+            queries.append(read(word, value, (x, y, end + CELL, y + mono.height)))
+    return canvas.finish(queries)
 
 
-BENCHMARK = Benchmark("doc", Protocol(32, 32, 16),
-                      ((128, 128), (128, 112), (128, 96), (192, 64), (256, 64)), draw)
+def read(key: str, value: str, *evidence) -> Query:
+    """The question that asks for a key's value. The boxes span key, value, gap and the blank that ends it."""
+    return Query("read", f"What is {key}?", value, evidence, key)
+
+
+BENCHMARK = Benchmark("doc", "DocVQA", "anls", Protocol(32, 32, 16), SIZES, draw)

@@ -1,8 +1,8 @@
-"""Letters as pixels: fonts rendered once, pages drawn by copying, and the dense labels of a page.
+"""Letters as pixels: fonts rendered once, and the values that are spelled with them.
 
 Text is DejaVu Sans / DejaVu Sans Mono as matplotlib ships them, laid out by FreeType alone
 (`Layout.BASIC`), so a page has the same pixels everywhere. Values are set in Sans Mono at 13 px,
-an advance of 8 px: one glyph for one 8 px patch, off the patch grid.
+an advance of 8 px: one glyph for one 8 px patch, off the patch grid. Keys are smaller.
 """
 
 from __future__ import annotations
@@ -15,25 +15,14 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.benchmarks.base import Page
+from analysis.benchmarks.concepts import KEYS
 
-CELL = 8  # the patch of the mini models, in pixels
-CROP = 64  # their crop; lines of text do not cross a horizontal crop edge
 CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 VALUE_ALPHABET = "ACEFHJKLMNPRTUVWXY234679"  # no look-alikes: 24 characters
-KEYS = ("TOTAL", "DATE", "NAME", "CITY", "CODE", "ITEM", "UNIT", "RATE", "PAGE", "ROOM", "SEAT", "GATE",
-        "TEAM", "PLAN", "TYPE", "SIZE", "COST", "TAX", "FEE", "SUM", "NET", "DUE", "BANK", "REF",
-        "ZIP", "TEL", "FAX", "LOT", "NOTE", "DESK")
-BLANK, END = 0, len(CHARACTERS) + 1  # glyph classes: 0 blank, 1.. characters, then the blank that ends a value
-GLYPHS = END + 1
-INDICES = 34  # index classes: 0..31 place in the value, IN_KEY, NO_INDEX
-IN_KEY, NO_INDEX = 32, 33
-FIELDS = len(KEYS) + 1  # field classes: KEYS, then none
-IGNORE = -100
-VALUE_LENGTHS = (4, 7)
+VALUE_LENGTHS = (4, 6)
 LINE = 15  # smallest distance between two lines of text, in pixels
 
-_FONTS = {"sans": ("DejaVuSans.ttf", 12), "mono": ("DejaVuSansMono.ttf", 13)}
+_FONTS = {"sans": ("DejaVuSans.ttf", 10), "small": ("DejaVuSansMono.ttf", 11), "mono": ("DejaVuSansMono.ttf", 13)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ class Face:
 
 @functools.cache
 def face(name: str) -> Face:
-    """A rendered face by name: "sans" (keys) or "mono" (values, and some keys)."""
+    """A rendered face by name: "sans" or "small" for keys, "mono" for values."""
     file, size = _FONTS[name]
     path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", file)
     font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
@@ -70,81 +59,23 @@ def face(name: str) -> Face:
     return Face(glyphs, height, (1, 1 + bottom - top))
 
 
-@functools.cache
-def _noise() -> np.ndarray:
-    return np.random.default_rng(20).standard_normal((1024, 512)).astype(np.float32)
+def key_face(rng: np.random.Generator) -> Face:
+    """One of the two faces for the keys of a page."""
+    return face("sans" if rng.random() < 0.5 else "small")
 
 
-class Canvas:
-    """A page being drawn: coverage of the ink and the labels of the cells.
-
-    size is (width, height) in pixels, both multiples of 8.
-    """
-
-    def __init__(self, size: tuple[int, int]):
-        width, height = size
-        self.ink = np.zeros((height, width), np.uint8)
-        shape = (height // CELL, width // CELL)
-        self.labels = np.empty((3, *shape), np.int16)
-        self.labels[0], self.labels[1], self.labels[2] = BLANK, NO_INDEX, len(KEYS)
-        self._overlap = np.zeros(shape, np.int16)
-
-    def text(self, x: int, y: int, text: str, font: Face, field: int, value: bool) -> int:
-        """Draw `text` with its top row at y; returns the pen's x after it. A value is labelled with its end."""
-        for index, character in enumerate(text):
-            bitmap, advance = font.glyphs[character]
-            left = max(x - 1, 0)
-            part = bitmap[:, left - (x - 1):]
-            target = self.ink[y:y + font.height, left:x + advance + 1]
-            np.maximum(target, part[:, :target.shape[1]], out=target)
-            self._label(x, advance, y, font, 1 + CHARACTERS.index(character), index if value else IN_KEY, field)
-            x += advance
-        if value:
-            self._label(x, CELL, y, font, END, len(text), field)
-        return x
-
-    def _label(self, x: int, advance: int, y: int, font: Face, glyph: int, index: int, field: int) -> None:
-        column = (2 * x + advance) // 2 // CELL
-        if column >= self.labels.shape[2]:
-            return
-        top, bottom = y + font.cap[0], y + font.cap[1]
-        for row in range(top // CELL, (bottom - 1) // CELL + 1):
-            overlap = min(bottom, (row + 1) * CELL) - max(top, row * CELL)
-            if overlap <= self._overlap[row, column]:
-                continue
-            self._overlap[row, column] = overlap
-            self.labels[:, row, column] = (glyph, index, field) if overlap >= 3 else IGNORE
-
-    def finish(self, rng: np.random.Generator, fields) -> Page:
-        """Tones, noise and inversion: dark on light or light on dark, each half of the time."""
-        paper = 255 - rng.integers(0, 60, 3)
-        pen = rng.integers(0, 80, 3)
-        if rng.random() < 0.5:
-            paper, pen = pen, paper
-        height, width = self.ink.shape
-        row, column = rng.integers(0, 1024 - height), rng.integers(0, 512 - width)
-        noise = _noise()[row:row + height, column:column + width] * rng.uniform(0, 10)
-        cover = self.ink.astype(np.float32) / 255
-        pixels = np.empty((height, width, 3), np.uint8)
-        for channel in range(3):
-            tone = float(paper[channel]) + cover * float(pen[channel] - paper[channel]) + noise
-            np.clip(tone, 0, 255, out=tone)
-            pixels[:, :, channel] = tone
-        return Page(pixels, tuple(fields), self.labels)
-
-
-def draw_value(rng: np.random.Generator, accepts) -> str:
-    """A random value of 4 to 7 characters for which `accepts(value)` holds."""
+def draw_value(rng: np.random.Generator, accepts, longest: int = VALUE_LENGTHS[1]) -> str:
+    """A random value of 4 to 6 characters, at most `longest`, no key, for which `accepts(value)` holds."""
     while True:
-        length = int(rng.integers(VALUE_LENGTHS[0], VALUE_LENGTHS[1] + 1))
+        length = int(rng.integers(VALUE_LENGTHS[0], min(longest, VALUE_LENGTHS[1]) + 1))
         value = "".join(VALUE_ALPHABET[i] for i in rng.integers(0, len(VALUE_ALPHABET), length))
-        if accepts(value):
+        if accepts(value) and value not in KEYS:
             return value
 
 
-def bands(height: int) -> list[tuple[int, int]]:
-    """The (first, last + 1) pixel rows between horizontal crop edges of an image, centred on its tiles."""
-    tiles = -(-height // CROP)
-    pad = (tiles * CROP - height) // 2
-    edges = [0] + [tile * CROP - pad for tile in range(1, tiles)] + [height]
-    return list(zip(edges[:-1], edges[1:]))
+def draw_number(rng: np.random.Generator, accepts) -> str:
+    """A random whole number of two or three digits for which `accepts(number)` holds."""
+    while True:
+        number = str(int(rng.integers(10, 100) if rng.random() < 0.4 else rng.integers(100, 1000)))
+        if accepts(number):
+            return number

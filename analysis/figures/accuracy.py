@@ -1,29 +1,22 @@
-"""The accuracy table and its figure: exact match and evidence recall over the keep ratio, by method."""
+"""The accuracy table and its figures: exact match and evidence recall over the keep ratio, by family and method."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import plots
+from analysis.figures import rates
 from analysis.profiles import RunContext
 from analysis.results import Result
-from redvtp.metrics import wilson_interval
+
+KEEP = 0.25  # the ratio that the sentence is about
 
 
 def frame(result: Result) -> pd.DataFrame:
-    """A row for each family, method and ratio; several seeds are pooled, intervals from the pooled hits."""
-    rows = pd.DataFrame(result.rows)
-    rows["hits"] = (rows["exact_match"] * rows["n"]).round().astype(int)
-    groups = rows.groupby(["family", "method", "keep"], sort=False)
-    pooled = groups.mean(numeric_only=True)
-    pooled[["hits", "n"]] = groups[["hits", "n"]].sum()
-    bounds = [wilson_interval(int(hits), int(n)) for hits, n in zip(pooled["hits"], pooled["n"])]
-    pooled["exact_match"] = pooled["hits"] / pooled["n"]
-    pooled["exact_match_low"], pooled["exact_match_high"] = zip(*bounds)
-    return pooled.reset_index()
+    """A row for each model, family, method and ratio; several seeds are pooled, intervals from the pooled hits."""
+    return rates.pooled(pd.DataFrame(result.rows), ("model", "family", "method", "keep"))
 
 
 def curves(rows: pd.DataFrame) -> list[str]:
@@ -32,70 +25,114 @@ def curves(rows: pd.DataFrame) -> list[str]:
     return list(ratios[ratios > 1].index)
 
 
+def curve(rows: pd.DataFrame, model: str, family: str, method: str) -> pd.DataFrame:
+    """One method over the ratios, the unpruned run at its right end; `share` is in percent."""
+    shown = rows[(rows["model"] == model) & (rows["family"] == family) & rows["method"].isin([method, "none"])]
+    return shown.sort_values("keep").assign(share=lambda part: part["keep"].astype(float) * 100)
+
+
 def draw(result: Result, run: RunContext) -> Any:
-    """Above: exact match with 95% intervals; below: evidence recall; a column for each family."""
+    """Exact match with 95% intervals, a panel a family: the first model's methods, and RedVTP on the others."""
     plots.use_style()
     rows = frame(result)
-    families = list(rows["family"].unique())
-    figure, axes = plt.subplots(
-        2, len(families), figsize=(plots.WIDTH["page"], 4.6), sharex=True, sharey="row", squeeze=False
-    )
-    for column, family in enumerate(families):
-        shown = rows[rows["family"] == family]
-        full = shown[shown["method"] == "none"].iloc[0]
+    first, *others = rows["model"].unique()
+    figure, axes, legend = rates.panels(list(rows["family"].unique()), "exact match")
+    for family, axis in axes.items():
         for method in curves(rows):
-            part = pd.concat([shown[shown["method"] == method], full.to_frame().T]).sort_values("keep")
-            share = part["keep"].astype(float) * 100
-            error = [
-                (part["exact_match"] - part["exact_match_low"]).astype(float).clip(lower=0),
-                (part["exact_match_high"] - part["exact_match"]).astype(float).clip(lower=0),
-            ]
-            axes[0, column].errorbar(share, part["exact_match"].astype(float), yerr=error, capsize=2, elinewidth=0.8,
-                                     **plots.look(method).line())
-            axes[1, column].plot(share, part["evidence_recall"].astype(float), **plots.look(method).line())
-        for method in ("shuffled", "blank"):
-            point, look = shown[shown["method"] == method].iloc[0], plots.look(method)
-            share = 100 * (point["keep"] if method == "shuffled" else 1.0)
-            axes[0, column].plot([share], [point["exact_match"]], linestyle="", marker=look.marker, color=look.color,
-                                 label=look.label, markersize=7)
-        axes[0, column].set(title=family, ylim=(-0.03, 1.03))
-        axes[1, column].set(xlabel="visual tokens kept (%)", xscale="log", ylim=(-0.03, 1.03))
-        axes[1, column].set_xticks([5, 10, 25, 50, 75, 100], labels=["5", "10", "25", "50", "75", "100"])
-        axes[1, column].minorticks_off()
-    axes[0, 0].set_ylabel("exact match")
-    axes[1, 0].set_ylabel("evidence recall")
-    axes[0, 0].legend(loc="upper left", fontsize=7)
-    plots.add_caption(figure, plots.caption(run, result.provenance, "bars: 95% Wilson intervals"))
+            rates.draw_method(axis, curve(rows, first, family, method), method)
+        for model in others:
+            rates.draw_thin(axis, curve(rows, model, family, "redvtp"), "exact_match", model)
+        for method, keep in (("shuffled", KEEP), ("blank", 1.0)):
+            point = rates.row_of(rows, model=first, family=family, method=method, keep=keep)
+            look = plots.look(method)
+            axis.plot([100 * keep], [point["exact_match"]], linestyle="", marker=look.marker, color=look.color,
+                      label=look.label, markersize=6)
+        axis.axhline(point["chance"], color=plots.BLACK, linewidth=0.7, linestyle=(0, (1, 2)),
+                     label="chance, without the image")
+    legend.legend(*rates.legend_of(axes.values()), loc="center left", fontsize=7.5)
+    note = f"model {first}; bars: 95% Wilson intervals; thin: the same training from another seed"
+    plots.add_caption(figure, plots.caption(run, result.provenance, note if others else note.rpartition(";")[0]))
+    return figure
+
+
+def draw_recall(result: Result, run: RunContext) -> Any:
+    """Evidence recall, a panel a family, as `draw`."""
+    plots.use_style()
+    rows = frame(result)
+    first, *others = rows["model"].unique()
+    figure, axes, legend = rates.panels(list(rows["family"].unique()), "evidence recall", 1.6)
+    for family, axis in axes.items():
+        for method in curves(rows):
+            part = curve(rows, first, family, method)
+            axis.plot(part["share"], part["evidence_recall"], markersize=4, linewidth=1.3, **plots.look(method).line())
+        for model in others:
+            rates.draw_thin(axis, curve(rows, model, family, "redvtp"), "evidence_recall", model)
+    legend.legend(*rates.legend_of(axes.values()), loc="center left", fontsize=7.5)
+    note = f"model {first}; evidence recall: share of the evidence's area that kept tokens cover"
+    plots.add_caption(figure, plots.caption(run, result.provenance, note))
     return figure
 
 
 def table(result: Result) -> pd.DataFrame:
     """The rows as they are, with the columns a reader needs."""
     return pd.DataFrame(result.rows)[
-        ["family", "seed", "method", "keep", "step", "layer", "positions", "n", "exact_match", "exact_match_low",
-         "exact_match_high", "anls", "evidence_recall", "kept", "tokens_fed", "flops_ratio"]
+        ["model", "family", "seed", "method", "keep", "step", "layer", "positions", "n", "exact_match",
+         "exact_match_low", "exact_match_high", "chance", "score", "evidence_recall", "kept", "tokens_fed",
+         "flops_ratio"]
     ]  # fmt: skip
+
+
+def verdicts(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """For each family what the sentence says: flags, and the rates at `KEEP` that they stand on."""
+    found = {}
+    for family in rows["family"].unique():
+        def at(method: str, keep: float = KEEP, family=family) -> pd.Series:
+            return rates.row_of(rows, model=model, family=family, method=method, keep=keep)
+
+        full, pruned, random, blank = at("none", 1.0), at("redvtp"), at("random"), at("blank", 1.0)
+        found[family] = {
+            "beats": rates.above(pruned, random),
+            "falls": rates.above(full, pruned),
+            "shuffled": rates.equal(at("shuffled"), random),
+            "blank": blank["exact_match_low"] > blank["chance"],
+            "full rate": full["exact_match"],
+            "pruned rate": pruned["exact_match"],
+            "random rate": random["exact_match"],
+            "shuffled rate": at("shuffled")["exact_match"],
+            "blank rate": blank["exact_match"],
+            "chance": blank["chance"],
+        }
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def sentence(result: Result) -> str:
     """What the table shows at r = 25%, in numbers, with what does not hold said as plainly."""
     rows = frame(result)
-    parts = []
-    for family, shown in rows.groupby("family", sort=False):
-        def at(method: str, keep: float, shown=shown) -> pd.Series:
-            return shown[(shown["method"] == method) & (shown["keep"] == keep)].iloc[0]
+    first, *others = rows["model"].unique()
+    mine = verdicts(rows, first)
 
-        full, pruned = at("none", 1.0), at("redvtp", 0.25)
-        beaten = [m for m in ("random", "uniform") if pruned["exact_match_low"] > at(m, 0.25)["exact_match_high"]]
-        verdict = f"above {' and '.join(beaten)} beyond the intervals" if beaten else "not above random or uniform"
-        shuffled, random = at("shuffled", 0.25), at("random", 0.25)
-        equal = (
-            shuffled["exact_match_low"] <= random["exact_match_high"]
-            and random["exact_match_low"] <= shuffled["exact_match_high"]
-        )
-        parts.append(
-            f"{family}: {full['exact_match']:.0%} unpruned, {pruned['exact_match']:.0%} with RedVTP at 25% "
-            f"({verdict}), {at('random', 0.25)['exact_match']:.0%} random, {at('blank', 1.0)['exact_match']:.0%} "
-            f"with a blank image; shuffled scores {'equal' if equal else 'DO NOT equal'} random"
-        )
-    return "On the mini model, exact match: " + "; ".join(parts) + ". An 8B model may behave otherwise."
+    def against(flag: bool, name: str, one: str, other: str) -> list[str]:
+        chosen = mine[mine[name] == flag]
+        return [f"{family} ({row[one]:.0%} against {row[other]:.0%})" for family, row in chosen.iterrows()]
+
+    shuffled = against(False, "shuffled", "shuffled rate", "random rate")
+    parts = [
+        f"On the mini model {first}, at {KEEP:.0%} of the visual tokens, RedVTP's exact match is above random's beyond "
+        f"the intervals in {rates.listed(against(True, 'beats', 'pruned rate', 'random rate'))}, "
+        f"and not in {rates.listed(against(False, 'beats', 'pruned rate', 'random rate'))}.",
+        f"It is below unpruned beyond the intervals in "
+        f"{rates.listed(against(True, 'falls', 'pruned rate', 'full rate'))}.",
+        f"Shuffled scores DO NOT equal random in {rates.listed(shuffled)}." if shuffled
+        else "Shuffled scores equal random in every family.",
+        f"A blank image is above chance in {rates.listed(against(True, 'blank', 'blank rate', 'chance'))}.",
+    ]  # fmt: skip
+    for model in others:
+        theirs = verdicts(rows, model)
+        differ = [
+            f"{words} in {rates.listed(theirs.index[theirs[flag] != mine[flag]])}"
+            for flag, words in (("beats", "RedVTP against random"), ("falls", "RedVTP against unpruned"),
+                                ("shuffled", "shuffled against random"), ("blank", "blank against chance"))
+            if (theirs[flag] != mine[flag]).any()
+        ]  # fmt: skip
+        parts.append(f"{model} differs: {'; '.join(differ)}." if differ else f"{model} agrees on each of these.")
+    return " ".join([*parts, "An 8B model may behave otherwise."])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 
 import redvtp
-from analysis import answers, benchmarks, plots
+from analysis import answers, benchmarks, plots, pruning_maps
 from analysis.profiles import RunContext
 from analysis.results import Result
 from redvtp.metrics import exact_match
@@ -31,48 +32,55 @@ def kept_mask(layout: Layout, kept: set[int], size: tuple[int, int]) -> np.ndarr
     return mask
 
 
-def draw(result: Result, run: RunContext, family: str) -> Any:
-    """A row for each sample of a family: the image, then what is left at each ratio (dropped cells dimmed)."""
+def draw(result: Result, run: RunContext, families: Sequence[str]) -> Any:
+    """A row for each sample of the families: the image, then what is left at each ratio (dropped cells dimmed).
+
+    Raises ValueError where there is no sample to show.
+    """
     plots.use_style()
     rows = pd.DataFrame(result.rows)
-    rows = rows[rows["family"] == family]
+    rows = rows[rows["family"].isin(families)] if len(rows) else rows
     if rows.empty:
-        raise ValueError(f"no sample of {family!r} was answered rightly without pruning, so there is none to show")
+        names = " or ".join(families)
+        raise ValueError(f"no sample of {names} was answered rightly without pruning, so there is none to show")
     host = answers.model(run.profile.models[0])
-    samples = list(rows.groupby(["case", "index"], sort=False))
+    shown = [part for _, part in rows.groupby(["family", "case", "index"], sort=False)]
+    samples = [
+        benchmarks.get(row["family"]).sample(answers.SPLIT, int(row["seed"]), int(row["index"]))
+        for row in (part.iloc[0] for part in shown)
+    ]
     ratios = sorted(rows["keep"].unique(), reverse=True)
-    heights = []
-    for (_, index), _ in samples:
-        width, height = benchmarks.get(family).sample(answers.SPLIT, int(rows["seed"].iloc[0]), int(index)).image.size
-        heights.append(max(0.35, height / width))
+    heights = [min(0.9, max(0.35, sample.image.height / sample.image.width)) for sample in samples]
     figure, axes = plt.subplots(
         len(samples), len(ratios), squeeze=False, gridspec_kw={"height_ratios": heights},
-        figsize=(plots.WIDTH["page"], 2.0 * sum(heights) + 0.62 * len(samples) + 0.4),
+        figsize=(plots.WIDTH["page"], 2.0 * sum(heights) + 0.6 * len(samples) + 0.4),
     )  # fmt: skip
-    for line, ((case, index), shown) in zip(axes, samples):
-        sample = benchmarks.get(family).sample(answers.SPLIT, int(shown["seed"].iloc[0]), int(index))
+    for line, sample, part in zip(axes, samples, shown):
         layout = host.host.begin([redvtp.Prompt(sample.question, [sample.image])], length=1).layout
         for axis, ratio in zip(line, ratios):
-            row = shown[shown["keep"] == ratio].iloc[0]
-            pixels = np.asarray(sample.image).astype(float) / 255
-            if ratio < 1:
-                mask = kept_mask(layout, set(map(int, row["kept"].split())), sample.image.size)
-                pixels = np.where(mask[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
-            axis.imshow(pixels, interpolation="nearest", extent=(0, sample.image.width, sample.image.height, 0))
-            for x0, y0, x1, y1 in sample.evidence:
-                corner, shape = (x0, y0), (x1 - x0, y1 - y0)
-                axis.add_patch(Rectangle(corner, *shape, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
-            right = exact_match(row["prediction"], sample.answer)
-            head = f"r = {ratio:.0%}, recall {row['evidence_recall']:.2f}"
-            head = f"{family} {index}, {case}" if ratio == 1 else head
-            said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"
-            axis.set_title(f"{head}\n{sample.question if ratio == 1 else ''} {'✓' if right else '✗'} {said}".strip(),
-                           fontsize=8, color=plots.BLACK if right else plots.RED)
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
+            _draw_kept(axis, sample, layout, part[part["keep"] == ratio].iloc[0])
     note = "box: evidence; dimmed: dropped tile tokens; recall: share of the evidence still covered"
     plots.add_caption(figure, plots.caption(run, result.provenance, note))
     return figure
+
+
+def _draw_kept(axis: Any, sample: benchmarks.Sample, layout: Layout, row: pd.Series) -> None:
+    pixels = np.asarray(sample.image).astype(float) / 255
+    if row["keep"] < 1:
+        mask = kept_mask(layout, set(map(int, row["kept"].split())), sample.image.size)
+        pixels = np.where(mask[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
+    axis.imshow(pixels, interpolation="nearest", extent=(0, sample.image.width, sample.image.height, 0))
+    for x0, y0, x1, y1 in sample.evidence:
+        corner, shape = (x0, y0), (x1 - x0, y1 - y0)
+        axis.add_patch(Rectangle(corner, *shape, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
+    right = exact_match(row["prediction"], sample.answer)
+    said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"
+    head = f"r = {row['keep']:.0%}, recall {row['evidence_recall']:.2f}"
+    if row["keep"] == 1:
+        head = f"{sample.family} {sample.index}, {row['case']}\n" + sample.question.partition("\n")[0]
+    axis.set_title(f"{head}\n{'✓' if right else '✗'} {said}", fontsize=8, color=plots.BLACK if right else plots.RED)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
 
 
 def table(result: Result) -> pd.DataFrame:
@@ -85,10 +93,18 @@ def table(result: Result) -> pd.DataFrame:
 def sentence(result: Result) -> str:
     """What the figure shows, in numbers."""
     rows = pd.DataFrame(result.rows)
-    means = rows[rows["keep"] < 1].groupby(["case", "keep"])["evidence_recall"].agg(["mean", "size"])
+    pruned = rows[rows["keep"] < 1]
+    means = (
+        pruned[pruned["family"].isin(pruning_maps.OF_EACH)]
+        .groupby(["case", "keep"], sort=False)["evidence_recall"]
+        .agg(["mean", "size"])
+    )
     parts = [
         f"{case} at 25%: {means.loc[(case, 0.5), 'mean']:.2f} of the evidence covered at 50% and "
         f"{means.loc[(case, 0.25), 'mean']:.2f} at 25% (n = {int(means.loc[(case, 0.25), 'size'])})"
-        for case in rows["case"].unique()
+        for case in dict.fromkeys(case for case, _ in means.index)
     ]
-    return "Samples chosen by the rule, mini model: " + "; ".join(parts) + "."
+    firsts = pruned[pruned["family"].isin(pruning_maps.FIRST) & (pruned["keep"] == 0.25)]
+    parts += [f"{row['family']}, {row['case']}: {row['evidence_recall']:.2f} at 25%" for _, row in firsts.iterrows()]
+    families = " and ".join(pruning_maps.OF_EACH)
+    return f"Samples chosen by the rule, mini model; of {families}, " + "; ".join(parts) + "."

@@ -19,7 +19,7 @@ BEST = "best.pt"
 class Progress:
     """Where a run stands: the stage by name, steps done in it and in all, seconds trained, best dev score.
 
-    `seed` and `families` say what run it is, so that a folder is not continued as another one.
+    `seed`, `families` and `causal` say what run it is, so that a folder is not continued as another one.
     """
 
     stage: str
@@ -29,6 +29,7 @@ class Progress:
     best: float = -1.0
     seed: int | None = None
     families: tuple[str, ...] | None = None
+    causal: bool = False
 
 
 def write(path: Path, content: dict) -> None:
@@ -45,21 +46,24 @@ def save(folder: Path, trainee, optimizers, progress: Progress) -> None:
                           "progress": asdict(progress)})
 
 
-def restore(folder: Path, trainee, optimizers, seed: int, families: tuple[str, ...]) -> Progress | None:
+def restore(folder: Path, trainee, optimizers, seed: int, families: tuple[str, ...], causal: bool) -> Progress | None:
     """Load the run's checkpoint in place; None when there is none.
 
-    Raises ValueError when the checkpoint belongs to another seed or other families.
+    Raises ValueError when the checkpoint belongs to another seed, other families or the other kind of model.
     """
     path = folder / FILE
     if not path.exists():
         return None
     content = torch.load(path, map_location="cpu", weights_only=True)
     progress = Progress(**content["progress"])
-    for name, asked in (("seed", seed), ("families", families)):
+    for name, asked in (("seed", seed), ("families", families), ("causal", causal)):
         found = getattr(progress, name)
         if found is not None and found != asked:
             raise ValueError(f"{name} is {asked}, but the run in this folder has {found}: use another --name")
         setattr(progress, name, asked)
+    shapes = {name: weight.shape for name, weight in content["trainee"].items()}
+    if shapes != {name: weight.shape for name, weight in trainee.state_dict().items()}:
+        raise ValueError("the run in this folder has another network: use another --name")
     trainee.load_state_dict(content["trainee"])
     for optimizer, state in zip(optimizers, content["optimizers"]):
         bases = [group["base"] for group in optimizer.param_groups]
@@ -67,3 +71,16 @@ def restore(folder: Path, trainee, optimizers, seed: int, families: tuple[str, .
         for group, base in zip(optimizer.param_groups, bases):
             group["base"] = base
     return progress
+
+
+def restore_tower(folder: Path, trainee) -> None:
+    """Copy the vision tower and its heads from another run's checkpoint.
+
+    Raises FileNotFoundError when there is none.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder.name} has no {FILE}, expected a run past its first stage")
+    weights = torch.load(path, map_location="cpu", weights_only=True)["trainee"]
+    mine = trainee.state_dict()
+    trainee.load_state_dict(mine | {name: weight for name, weight in weights.items() if "tower" in name})

@@ -1,35 +1,79 @@
-"""Exact match on held-out samples, answered by redvtp's own loop under the family's protocol."""
+"""Exact match on held-out samples: redvtp's own loop under the family's protocol, or greedy `generate`."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
 
 import redvtp
 from analysis import answers
-from analysis.benchmarks import Sample
+from analysis.benchmarks import Sample, get
+from analysis.training.batches import crops, normalise
+from analysis.training.mini_model import visual_tokens
+from analysis.training.tokenizer import EOT, prompt_ids
 from redvtp.metrics import wilson_interval
 from redvtp.models.llada_v import LladaV
 
 
 def answer(model, tokenizer, samples: list[Sample], batch: int = 32) -> list[str]:
-    """The answers to samples of any sizes, in order, by a copy of the model: training goes on with the original."""
-    network = copy.deepcopy(model).float()
+    """The answers to samples of any families and sizes, in order, by a copy of the model: the original trains on."""
+    network = copy.deepcopy(model).float().eval()
     network.set_attn_implementation("sdpa")  # training has its own
+    if network.config.text_config.is_causal:
+        return _next_tokens(network, tokenizer, samples, batch)
     host = redvtp.Model(LladaV(network, tokenizer, system_prompt=None))
     given = [""] * len(samples)
-    places = sorted(range(len(samples)), key=lambda place: samples[place].image.size)
-    for first in range(0, len(places), batch):
-        part = places[first : first + batch]
-        for place, result in zip(part, answers.start(host, [samples[p] for p in part]).run()):
+    for places in _groups(samples, lambda sample: (sample.family, sample.image.size), batch):
+        for place, result in zip(places, answers.start(host, [samples[p] for p in places]).run()):
             given[place] = host.answer(result).text
     return given
 
 
-def score(model, tokenizer, samples: list[Sample]) -> dict[str, float]:
-    """{"n", "exact", "characters", "low", "high"}: exact match, share of characters in place, Wilson 95%."""
+@torch.no_grad()
+def _next_tokens(network, tokenizer, samples: list[Sample], batch: int) -> list[str]:
+    """Greedy answers of the autoregressive control by transformers' own `generate`."""
+    prompts = [prompt_ids(tokenizer, sample.question) for sample in samples]
+    asked = {id(sample): len(ids[1]) for sample, ids in zip(samples, prompts)}
+    end, given = tokenizer.convert_tokens_to_ids(EOT), [""] * len(samples)
+    embed, device = network.get_input_embeddings(), network.device
+    for places in _groups(samples, lambda sample: (sample.family, sample.image.size, asked[id(sample)]), batch):
+        part = [samples[place] for place in places]
+        pixels = normalise(np.stack([crops(np.asarray(sample.image)) for sample in part])).to(device)
+        texts = ([prompts[place][side] for place in places] for side in (0, 1))
+        before, after = (embed(torch.tensor(ids, device=device)) for ids in texts)
+        visual = visual_tokens(network, pixels, part[0].image.size)[0]
+        prompt = torch.cat((before, visual, after), 1)
+        written = network.generate(
+            inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=device),
+            do_sample=False, max_new_tokens=get(part[0].family).protocol.length, eos_token_id=end, pad_token_id=end)
+        for place, ids in zip(places, written):
+            given[place] = tokenizer.decode(ids).split(EOT)[0]
+    return given
+
+
+def _groups(samples: list[Sample], alike, most: int) -> Iterator[list[int]]:
+    """Places of samples that are `alike`, at most `most` at a time."""
+    groups: dict = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(alike(sample), []).append(place)
+    for places in groups.values():
+        for first in range(0, len(places), most):
+            yield places[first : first + most]
+
+
+def score(model, tokenizer, samples: list[Sample]) -> dict:
+    """{"n", "exact", "low", "high", "characters", "kinds"}: exact match with its Wilson interval (95%), share of
+    characters in place, exact match by kind of question."""
     given = answer(model, tokenizer, samples)
-    right = sum(text == sample.answer for text, sample in zip(given, samples))
+    hits = [text == sample.answer for text, sample in zip(given, samples)]
     same = sum(a == b for text, sample in zip(given, samples) for a, b in zip(text, sample.answer))
-    low, high = wilson_interval(right, len(samples))
-    return {"n": len(samples), "exact": right / len(samples), "low": low, "high": high,
-            "characters": same / sum(len(sample.answer) for sample in samples)}
+    low, high = wilson_interval(sum(hits), len(samples))
+    kinds: dict[str, list[bool]] = {}
+    for hit, sample in zip(hits, samples):
+        kinds.setdefault(sample.kind, []).append(hit)
+    return {"n": len(samples), "exact": sum(hits) / len(samples), "low": low, "high": high,
+            "characters": same / sum(len(sample.answer) for sample in samples),
+            "kinds": {kind: sum(part) / len(part) for kind, part in sorted(kinds.items())}}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from analysis.benchmarks import get
-from analysis.benchmarks.glyphs import KEYS
 from analysis.training import checkpoint
-from analysis.training.batches import Texts, training_batch
+from analysis.training.batches import Batch, Texts, training_batch
 from analysis.training.evaluate import score
 from analysis.training.losses import Trainee, step_loss
 from analysis.training.mini_model import PACKED, build_model
@@ -29,6 +29,8 @@ class Options:
 
     folder: where checkpoint, best weights and curve go. minutes: limit of this call. compile: use
     torch.compile on the layers. dev_n: dev samples a family; dev_minutes: time between dev scores.
+    causal: train the autoregressive control. tower: the folder of another run, whose tower a new run
+    starts with, after the first stage, as published models start from a tower that others trained.
     """
 
     families: tuple[str, ...]
@@ -37,16 +39,18 @@ class Options:
     folder: Path
     minutes: float = float("inf")
     device: str = "cpu"
+    causal: bool = False
+    tower: Path | None = None
     compile: bool = True
-    dev_n: int = 48
+    dev_n: int = 32
     dev_minutes: float = 5.0
 
 
-def fresh(seed: int, device: str):
+def fresh(seed: int, device: str, causal: bool = False):
     """(trainee, tokenizer, optimizers) initialised from `seed`."""
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(KEYS)
-    model = build_model(tokenizer)
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, causal)
     model.set_attn_implementation({"text_config": PACKED, "vision_config": PACKED})
     trainee = Trainee(model, tokenizer).to(device)
     return trainee, tokenizer, build_optimizers(trainee)
@@ -71,10 +75,11 @@ class Run:
 
     def __init__(self, options: Options):
         self.options = options
-        self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device)
+        self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device, options.causal)
         self.progress = (
-            checkpoint.restore(options.folder, self.trainee, self.optimizers, options.seed, options.families)
-            or checkpoint.Progress(options.stages[0].name, seed=options.seed, families=options.families))
+            checkpoint.restore(options.folder, self.trainee, self.optimizers, options.seed, options.families,
+                               options.causal)
+            or self._first())
         self.names = [stage.name for stage in options.stages]
         if self.progress.stage not in self.names:
             known = ", ".join(self.names)
@@ -82,8 +87,16 @@ class Run:
         self.texts = Texts(self.tokenizer)
         if options.compile and can_compile(options.device):
             self._compile()
+        self.drawer, self.drawn = ThreadPoolExecutor(1), None
         self.started, self.before = time.time(), self.progress.seconds
         self.reported = self.saved = self.scored = self.started
+
+    def _first(self) -> checkpoint.Progress:
+        options, stage = self.options, self.options.stages[0]
+        if options.tower:
+            checkpoint.restore_tower(options.tower, self.trainee)
+            stage = options.stages[1]
+        return checkpoint.Progress(stage.name, seed=options.seed, families=options.families, causal=options.causal)
 
     def _compile(self) -> None:
         torch._dynamo.config.cache_size_limit = 512
@@ -107,16 +120,30 @@ class Run:
             self._save()
         return True
 
+    def _is_full(self, stage: Stage, step: int) -> bool:
+        return stage.is_full(step) and not self.options.causal
+
+    def _draw(self, stage: Stage, ahead: int = 0) -> Future:
+        """Start to draw the batch of the step `ahead` of this one."""
+        full = self._is_full(stage, self.progress.in_stage + ahead)
+        return self.drawer.submit(
+            training_batch, self.texts, self.options.families, self.progress.step + ahead, self.options.seed,
+            stage.full_pages if full else stage.pages, 1 if full else stage.questions,
+            None if full else stage.length, stage.count)
+
+    def _batch(self, stage: Stage) -> Batch:
+        """This step's batch; the next one of the stage is drawn while this one is learned from."""
+        batch = (self.drawn or self._draw(stage)).result()
+        self.drawn = self._draw(stage, 1) if self.progress.in_stage + 1 < stage.steps else None
+        return batch.to(self.options.device)
+
     def _step(self, stage: Stage) -> dict:
         step, options = self.progress.in_stage, self.options
-        full = stage.is_full(step)
-        length = get(options.families[0]).protocol.length if full else stage.length
-        batch = training_batch(self.texts, options.families, self.progress.step, options.seed,
-                               stage.full_pages if full else stage.pages, 1 if full else stage.questions, length,
-                               stage.fields).to(options.device)
+        full, batch = self._is_full(stage, step), self._batch(stage)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.progress.step)
         with torch.autocast(options.device.split(":")[0], torch.bfloat16):
-            result = step_loss(self.trainee, batch, stage.weights, not full, generator)
+            result = step_loss(self.trainee, batch, stage.weights, not full, generator, frozen=not stage.tower,
+                               blind=stage.is_blind(step) and batch.answers.shape[-1] == 2)
         result.total.backward()
         set_rates(self.optimizers, stage.scale(step), stage.tower)
         for optimizer in self.optimizers:
@@ -159,6 +186,7 @@ class Run:
             self.progress.best = total
             checkpoint.write(self.options.folder / checkpoint.BEST,
                              {"model": self.trainee.model.state_dict(), "step": self.progress.step, "dev": line,
+                              "dev_n": self.options.dev_n, "threads": torch.get_num_threads(),
                               "seconds": self.progress.seconds})
         self._report(stage, line)
 

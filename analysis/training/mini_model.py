@@ -19,7 +19,7 @@ from transformers import (
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
-from analysis.benchmarks.glyphs import CELL, CROP
+from analysis.benchmarks.canvas import CELL, CROP
 from analysis.training.tokenizer import IMAGE
 
 GRID = 6
@@ -28,16 +28,19 @@ ASPECT = "anyres_max_4"
 PACKED = "redvtp_training"
 
 
-def build_model(tokenizer, hidden: int = 128, tower_layers: int = 3, layers: int = 6,
+def build_model(tokenizer, causal: bool = False, hidden: int = 128, tower_layers: int = 4, layers: int = 6,
                 heads: int = 4) -> LlavaOnevisionForConditionalGeneration:
-    """A freshly initialised mini model (2.0 M parameters at the default sizes); uses torch's global RNG."""
+    """A freshly initialised mini model (2.2 M parameters at the default sizes); uses torch's global RNG.
+
+    causal: the autoregressive control, the same network with causal attention.
+    """
     vision = SiglipVisionConfig(hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=tower_layers,
                                 num_attention_heads=heads, image_size=CROP, patch_size=CELL, vision_use_head=False)
     text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden,
                        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
                        max_position_embeddings=2048, rms_norm_eps=1e-5, attention_bias=False, mlp_bias=False,
                        rope_parameters={"rope_type": "default", "rope_theta": 1e4}, tie_word_embeddings=False,
-                       is_causal=False, use_cache=False, bos_token_id=tokenizer.bos_token_id,
+                       is_causal=causal, use_cache=causal, bos_token_id=tokenizer.bos_token_id,
                        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     image = tokenizer.convert_tokens_to_ids(IMAGE)
     config = LlavaOnevisionConfig(vision_config=vision, text_config=text, image_grid_pinpoints=PINPOINTS,
@@ -50,7 +53,7 @@ def build_model(tokenizer, hidden: int = 128, tower_layers: int = 3, layers: int
 
 
 def build_image_processor() -> LlavaOnevisionImageProcessorPil:
-    """The matching image processor: 64 px crops, bicubic, mean = std = 0.5, the same candidate grids."""
+    """The matching image processor: 96 px crops, bicubic, mean = std = 0.5, the same candidate grids."""
     return LlavaOnevisionImageProcessorPil(size={"height": CROP, "width": CROP}, image_mean=[0.5] * 3,
                                            image_std=[0.5] * 3, image_grid_pinpoints=PINPOINTS)
 
@@ -72,17 +75,19 @@ def _initialise(model: nn.Module) -> None:
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
 
-def visual_tokens(model, pixels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def visual_tokens(model, pixels: Tensor, size: tuple[int, int], frozen: bool = False) -> tuple[Tensor, Tensor]:
     """Tower, projector and anyres packing for a batch of images of one size.
 
-    pixels: float [B, 1 + tiles, 3, 64, 64], thumbnail first; size: (width, height), not rescaled by
-    the anyres choice. Returns (visual tokens [B, 64 + Hm * (Wm + 1), D], tower features of the map
-    [B, Hm, Wm, D]). Equal to `get_image_features` (tested), which packs one image at a time.
+    pixels: float [B, 1 + tiles, 3, 96, 96], thumbnail first; size: (width, height), not rescaled by
+    the anyres choice; frozen: no gradient into the tower. Returns (visual tokens
+    [B, 144 + Hm * (Wm + 1), D], tower features of the map [B, Hm, Wm, D]). Equal to
+    `get_image_features` (tested), which packs one image at a time.
     """
     network, batch, side = model.model, pixels.shape[0], CROP // CELL
-    hidden = network.vision_tower.embeddings(pixels.flatten(0, 1))
-    for layer in network.vision_tower.encoder.layers:
-        hidden = layer(hidden, None)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        hidden = network.vision_tower.embeddings(pixels.flatten(0, 1))
+        for layer in network.vision_tower.encoder.layers:
+            hidden = layer(hidden, None)
     features = network.multi_modal_projector(hidden)
 
     def as_map(x: Tensor) -> Tensor:
@@ -99,31 +104,54 @@ def visual_tokens(model, pixels: Tensor, size: tuple[int, int]) -> tuple[Tensor,
     return packed, as_map(hidden)
 
 
-def training_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, shared: int = 0,
-                       **unused):
-    """softmax(QK)V without a mask. Shapes [B, heads, T, head dim]; returns ([B, T, heads, head dim], None).
+def _softmax(logits: Tensor, like: Tensor) -> Tensor:
+    return logits.softmax(-1, dtype=torch.float32).to(like.dtype)
 
-    With `shared` > 0 the first `shared` tokens (prompt head and image) see each other only, and what
-    follows is `questions` questions of equal length: each sees the shared tokens
-    and itself.
+
+def _below(length: int, like: Tensor) -> Tensor:
+    """[length, length] 0 up to the diagonal, -inf above it."""
+    return torch.full((length, length), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
+
+
+def training_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, shared: int = 0,
+                       questions: int = 0, bias: Tensor | None = None, packed: bool = False, causal: bool = False,
+                       blind: bool = False, **unused):
+    """softmax(QK)V. Shapes [B, heads, T, head dim]; returns ([B, T, heads, head dim], None).
+
+    The first `shared` tokens are prompt head and image, the rest are `questions` questions of equal
+    length, whose left fill is hidden by bias, float [B, questions, length], 0 or far below. packed: the shared
+    tokens see each other only, and each question sees them (unless blind) and itself; else
+    all see all. causal: no token sees later ones.
     """
     query = query * scaling
-    if not shared:
-        weights = torch.matmul(query, key.transpose(-1, -2)).softmax(-1, dtype=torch.float32).to(value.dtype)
-        return torch.matmul(weights, value).transpose(1, 2), None
-    count, length = unused["questions"], (query.shape[2] - shared) // unused["questions"]
+    if not questions or not packed:
+        logits = torch.matmul(query, key.transpose(-1, -2))
+        if causal:
+            logits = logits + _below(logits.shape[-1], logits)
+        if bias is not None:
+            logits = torch.cat((logits[..., :shared], logits[..., shared:] + bias.flatten(1)[:, None, None]), -1)
+        return torch.matmul(_softmax(logits, value), value).transpose(1, 2), None
+    length = (query.shape[2] - shared) // questions
     head_q, tail_q = query[:, :, :shared], query[:, :, shared:]
     head_k, tail_k = key[:, :, :shared], key[:, :, shared:]
     head_v, tail_v = value[:, :, :shared], value[:, :, shared:]
-    weights = torch.matmul(head_q, head_k.transpose(-1, -2)).softmax(-1, dtype=torch.float32).to(value.dtype)
-    head = torch.matmul(weights, head_v)
+    logits = torch.matmul(head_q, head_k.transpose(-1, -2))
+    if causal:
+        logits = logits + _below(shared, logits)
+    head = torch.matmul(_softmax(logits, value), head_v)
 
     def split(x: Tensor) -> Tensor:
-        return x.unflatten(2, (count, length))
+        return x.unflatten(2, (questions, length))
 
-    far = split(torch.matmul(tail_q, head_k.transpose(-1, -2)))
     near = torch.matmul(split(tail_q), split(tail_k).transpose(-1, -2))
-    weights = torch.cat((far, near), -1).softmax(-1, dtype=torch.float32).to(value.dtype)
+    if causal:
+        near = near + _below(length, near)
+    near = near + bias.to(near.dtype)[:, None, :, None]
+    if blind:
+        tail = torch.matmul(_softmax(near, value), split(tail_v)).flatten(2, 3)
+        return torch.cat((head, tail), 2).transpose(1, 2), None
+    far = split(torch.matmul(tail_q, head_k.transpose(-1, -2)))
+    weights = _softmax(torch.cat((far, near), -1), value)
     tail = (torch.matmul(weights[..., :shared].flatten(2, 3), head_v)
             + torch.matmul(weights[..., shared:], split(tail_v)).flatten(2, 3))
     return torch.cat((head, tail), 2).transpose(1, 2), None

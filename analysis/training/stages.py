@@ -10,20 +10,25 @@ from analysis.training.losses import Weights
 @dataclass(frozen=True)
 class Stage:
     """One stage. Rates go linearly from `rate[0]` to `rate[1]` (times the optimizers' base), after
-    `warmup` steps; `tower` scales the vision tower's. Every `full_every`-th step is plain full
-    attention with one question a page and the protocol's response length (0: never, 1: always)."""
+    `warmup` steps; `tower` scales the vision tower's, and 0 freezes it. Every `full_every`-th step is
+    plain full attention with one question a page and the protocol's response length (0: never,
+    1: always). count: bounds on the things on a page. blind: in every second of the first so many
+    steps, questions answered in two tokens do not see the image in the last layers, where what the
+    image gives is known already and is to be found among the options. This and the losses at options
+    came in together; before them, choosing among options had not emerged."""
 
     name: str
     steps: int
     pages: int = 16
-    full_pages: int = 16
-    questions: int = 4
+    full_pages: int = 24
+    questions: int = 8
     length: int = 16
-    fields: tuple[int, int] | None = None
+    count: tuple[int, int] | None = None
     rate: tuple[float, float] = (1.0, 1.0)
     warmup: int = 0
-    tower: float = 0.15
+    tower: float = 0.0
     full_every: int = 0
+    blind: int = 0
     weights: Weights = field(default_factory=Weights)
 
     def scale(self, step: int) -> float:
@@ -31,16 +36,21 @@ class Stage:
         share = step / max(1, self.steps)
         return (self.rate[0] + share * (self.rate[1] - self.rate[0])) * min(1.0, (step + 1) / max(1, self.warmup))
 
+    def is_blind(self, step: int) -> bool:
+        """Whether this step hides the image from short questions in the last layers."""
+        return step < self.blind and step % 2 == 0
+
     def is_full(self, step: int) -> bool:
         """Whether this step is one of plain full attention."""
         return self.full_every > 0 and step % self.full_every == self.full_every - 1
 
 
 STAGES = (
-    Stage("vision", 1600, rate=(1.0, 0.6), warmup=60, tower=1.0, weights=Weights(answer=0.0, naming=0.0)),
-    Stage("few", 600, fields=(2, 3), rate=(1.0, 1.0), warmup=60),
-    Stage("all", 2400, rate=(1.0, 0.3), full_every=5),
-    Stage("finish", 1800, full_pages=32, rate=(0.3, 0.01), full_every=1, length=32),
+    Stage("vision", 5000, rate=(1.0, 0.05), warmup=60, tower=1.0,
+          weights=Weights(answer=0.0, tower=1.0, middle=0.0, naming=0.0)),
+    Stage("few", 300, count=(2, 3), warmup=60),
+    Stage("all", 4200, rate=(1.0, 0.3), full_every=5, blind=2800),
+    Stage("finish", 600, rate=(0.3, 0.01), full_every=1),
 )
 
 
