@@ -31,6 +31,24 @@ NOTEBOOKS = (
     Notebook("accuracy", "05_accuracy.ipynb", ("accuracy",), "accuracy table: methods by keep ratio"),
     Notebook("two_token_answers", "06_two_token_answers.ipynb", ("two_tokens",), "two-token answers: can they fall?"),
     Notebook("compute", "07_compute.ipynb", ("compute",), "FLOPs of the true shapes, and the speed-up they allow"),
+    Notebook("layer_attention", "08_layer_attention.ipynb", ("layer_attention",), "LLaDA-FastV: attention by layer"),
+    Notebook("layer_grid", "09_layer_grid.ipynb", ("layer_grid",), "LLaDA-FastV: accuracy over layer and ratio"),
+    Notebook("ablations", "10_ablations.ipynb", ("ablations",), "RedVTP's choices, one changed at a time"),
+    Notebook("framework", "11_framework.ipynb", ("framework",), "RedVTP Figure 2: from attention to kept tokens"),
+    Notebook("qualitative", "12_qualitative.ipynb", ("qualitative",), "RedVTP Figure 5: answers at full and at 25%"),
+    Notebook(
+        "failures",
+        "13_failures.ipynb",
+        ("failures", "recall_effect", "method_differences"),
+        "which samples flip, and whether evidence recall predicts it",
+    ),
+    Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),
+    Notebook(
+        "claims",
+        "20_claims.ipynb",
+        ("accuracy", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid", "ablations"),
+        "every claim of the papers, and what the results say of it",
+    ),
 )
 
 

@@ -163,7 +163,7 @@ def _run_stale(
     failed = []
     with own_kernel() as kernel:
         for one in notebooks:
-            if stamps.get(one):
+            if stamps.get(one) and valid_stamp(one, run, data):  # one before it may have written its results anew
                 print(f"{heads[one]}  up to date, not run again", flush=True)
                 continue
             outcome = run_notebook(one, run, kernel, data, _live(heads[one]))

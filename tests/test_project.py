@@ -17,7 +17,7 @@ from analysis.notebooks import check_parameters, run_parameters
 from analysis.profiles import run_context
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))  # explore.ipynb is not of the run
 
 
 def normal(name: str) -> str:

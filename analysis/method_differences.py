@@ -1,0 +1,80 @@
+"""Differences between methods on the same samples, and how many of them would show by chance.
+
+Each pair of methods at each ratio in each family: `gained` and `lost` answers of the second over the first,
+`difference` in exact match with its paired bootstrap interval (95%, for this pair alone), the exact sign test's `p`
+(McNemar) and `p_holm`, adjusted by Holm for all `tests` pairs of the model. Seeds are pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis import answers, storage
+from analysis.command import command
+from analysis.comparisons import RESAMPLES, difference, holm, sign_test
+from analysis.profiles import RunContext
+from analysis.results import Measurement, Result, Row
+
+BY = ("model", "family", "first", "second", "keep")
+PAIRS = (("none", "redvtp"), ("random", "redvtp"), ("uniform", "redvtp"), ("llada_fastv", "redvtp"),
+         ("redvtp", "oracle"), ("random", "shuffled"))  # fmt: skip
+
+
+def outcomes(rows: Sequence[Row]) -> dict[tuple[str, str, float], dict[tuple[int, int], bool]]:
+    """``{(family, method, ratio): {(seed, index): right}}``."""
+    found: dict[tuple, dict[tuple[int, int], bool]] = {}
+    for row in rows:
+        cell = found.setdefault((row["family"], row["method"], row["keep"]), {})
+        cell[row["seed"], row["index"]] = bool(row["exact_match"])
+    return found
+
+
+def compare(rows: Sequence[Row]) -> list[Row]:
+    """All pairs on one model's answers. Samples that only one of a pair answered are left out."""
+    found: list[Row] = []
+    right = outcomes(rows)
+    ratios = sorted({row["keep"] for row in rows if row["method"] == "redvtp"}, reverse=True)
+    for family in dict.fromkeys(row["family"] for row in rows):
+        for first, second in PAIRS:
+            for keep in ratios:
+                before = right.get((family, first, 1.0 if first == "none" else keep), {})
+                after = right.get((family, second, keep), {})
+                both = sorted(before.keys() & after.keys())
+                if not both:
+                    continue
+                gained = sum(after[one] and not before[one] for one in both)
+                lost = sum(before[one] and not after[one] for one in both)
+                middle, low, high = difference(gained, lost, len(both))
+                found.append(
+                    {
+                        "model": rows[0]["model"], "family": family, "first": first, "second": second, "keep": keep,
+                        "n": len(both), "gained": gained, "lost": lost, "difference": middle, "difference_low": low,
+                        "difference_high": high, "p": sign_test(gained, lost),
+                    }  # fmt: skip
+                )
+    adjusted = holm([row["p"] for row in found])
+    return [row | {"p_holm": p, "tests": len(found)} for row, p in zip(found, adjusted)]
+
+
+def measure(run: RunContext) -> Result:
+    """The differences in this run's answers, which are computed where they are missing."""
+    each = answers.measure(run)
+    with Measurement(
+        "method_differences",
+        run,
+        by=BY,
+        link="mini",
+        params=each.provenance["params"] | {"resamples": RESAMPLES, "pairs": PAIRS},
+        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        # One answer more or less moves these; the difference has its interval.
+        tolerances=dict.fromkeys(("gained", "lost", "p", "p_holm")),
+    ) as m:
+        m.each(
+            [{"model": answers.folder(name)} for name in run.profile.models],
+            lambda cell: compare([row for row in each.rows if row["model"] == cell["model"]]),
+        )
+    return m.result
+
+
+if __name__ == "__main__":
+    raise SystemExit(command("method_differences", measure, __doc__))
