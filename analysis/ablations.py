@@ -39,7 +39,7 @@ MEANS = ("score", "evidence_recall", "tokens_fed")
 FAMILIES = ("doc", "info", "scene")
 RATIOS = (0.5, 0.25, 0.1, 0.05, 0.02)
 STEPS = (1, 2, 4, 8, 12)
-MOST = 50  # samples a family and seed
+MOST = 100  # samples a family and seed, where half of the run's are more
 DEFAULT = ("default", "default")
 UNPRUNED = ("none", "none")
 

@@ -45,7 +45,7 @@ from redvtp.sequence import PADDING, PROMPT, RESPONSE, VISUAL
 BY = ("host", "model", "family", "split", "seed", "rows", "layer", "step")
 CONTROL = "mini/llava_ar"
 FAMILIES = ("doc", "info", "chart", "scene")
-MOST = 30  # samples a family and seed
+MOST = 30  # samples a family and seed, where half of the run's are more
 BATCH = 15
 TOP = Share(0.1)
 RESAMPLES = 2000

@@ -23,7 +23,7 @@ BY = ("host", "model", "family", "split", "seed", "method", "layer", "keep")
 MEANS = ("score", "evidence_recall", "kept", "steps", "tokens_fed")
 FAMILIES = ("doc", "info", "chart")
 RATIOS = (0.75, 0.5, 0.25, 0.1)
-MOST = 50  # samples a family and seed
+MOST = 100  # samples a family and seed, where half of the run's are more
 
 
 def grid(layers: int) -> Iterator[Pruner | None]:

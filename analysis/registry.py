@@ -27,7 +27,12 @@ NOTEBOOKS = (
     Notebook("token_counts", "01_token_counts.ipynb", ("token_counts",), "RedVTP Figure 1: visual and prompt tokens"),
     Notebook("benchmarks", "02_benchmarks.ipynb", ("chance", "shortcuts"), "the generated families, their shortcuts"),
     Notebook("pruning_maps", "03_pruning_maps.ipynb", ("pruning_maps",), "RedVTP Figure 3: what is kept"),
-    Notebook("step_similarity", "04_step_similarity.ipynb", ("step_similarity",), "RedVTP Figure 4: Sim_k"),
+    Notebook(
+        "step_similarity",
+        "04_step_similarity.ipynb",
+        ("step_similarity", "score_drift"),
+        "RedVTP Figure 4: Sim_k, and why it falls",
+    ),
     Notebook("accuracy", "05_accuracy.ipynb", ("accuracy",), "accuracy table: methods by keep ratio"),
     Notebook("two_token_answers", "06_two_token_answers.ipynb", ("two_tokens",), "two-token answers: can they fall?"),
     Notebook("compute", "07_compute.ipynb", ("compute",), "FLOPs of the true shapes, and the speed-up they allow"),

@@ -1,4 +1,4 @@
-"""The first samples of each family: what measurements of many runs a sample make do with."""
+"""The first half of each family's samples, or fewer: what measurements of many runs a sample make do with."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Drawn = dict[tuple[str, int], list[Sample]]
 
 
 def draw(run: RunContext, families: Sequence[str], most: int) -> Drawn:
-    """``{(family, seed): samples}``: the first `most` of the run's, those of equal size next to each other.
+    """``{(family, seed): samples}``: half of the run's, at most `most`, those of equal size next to each other.
 
     Families that the profile does not have are left out.
     """
+    count = max(1, min(most, run.n // 2))
     return {
-        (family, seed): [sample for sample in answers.samples_of(run, family, seed) if sample.index < most]
+        (family, seed): [sample for sample in answers.samples_of(run, family, seed) if sample.index < count]
         for family in run.profile.families if family in families
         for seed in run.seeds
     }  # fmt: skip
