@@ -42,8 +42,9 @@ def _head(found: Report) -> Iterator[Markup]:
         yield tag("p", f"Quick run, n = {run.n}: not for quoting.", class_="quick")
     yield tag("p", texts.sentence(found, {}))
     yield tag(
-        "p", "Every verdict follows from a rule that was written before its measurement was run (",
-        tag("code", "data/papers/claims.yaml"), ") and from the results named beside it, by ",
+        "p", "Every verdict follows from a rule (", tag("code", "data/papers/claims.yaml"),
+        "), written before its measurement was run unless a note says otherwise, and from the results named beside "
+        "it, by ",
         tag("code", "python -m analysis.claims"), ". Evidence is of four kinds: ",
         "; ".join(f"{plots.LINKS[link]}" for link in ("mini", "flops", "speed", "paper")), ".", class_="quiet",
     )  # fmt: skip
@@ -133,7 +134,7 @@ def _claim(one: Decided, found: Report) -> Markup:
     claim, run = one.claim, found.run
     facts = [("Paper", [_cited(found.title(claim.paper)), f", {claim.where}"])]
     facts += [("It reports", texts.expected(claim))] if texts.expected(claim) else []
-    facts += [("Note", claim.note)] if claim.note else []
+    facts += [("Note", claim.remark)] if claim.remark else []
     figures = drawings(claim.figures, run)
     return tag(
         "article",

@@ -17,7 +17,7 @@ A claim has one rule for each kind of evidence that could decide it; a rule is a
     bounds: true                                  what holds here only allows the claim
 
 Rows that differ in `seed` alone are averaged. Every other field that tells rows apart must be named. Rules are
-written before their measurement is run.
+written before their measurement is run; a claim of which this is not so says `blind: false`.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class Claim:
         where: place in the paper. expect: its number, or what it says in numbers; with `unit`.
         decided_by: kinds of evidence, and the keys of `rule`.
         figures: names of files, `*` allowed. note: what a reader must know beside the verdict.
+        blind: whether the rule was written before any result that it reads was known.
     """
 
     id: str
@@ -108,6 +109,13 @@ class Claim:
     unit: str = ""
     note: str = ""
     figures: tuple[str, ...] = ()
+    blind: bool = True
+
+    @property
+    def remark(self) -> str:
+        """The note, and that the rule was not written blind."""
+        known = "" if self.blind else "The rule was written when first results were known."
+        return " ".join(part for part in (self.note, known) if part)
 
 
 @dataclass(frozen=True)

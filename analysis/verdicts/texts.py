@@ -94,7 +94,7 @@ def _claim(one: Decided) -> dict[str, Any]:
     claim = one.claim
     return {
         "id": claim.id, "paper": claim.paper, "where": claim.where, "says": claim.says, "expect": expected(claim),
-        "verdict": one.verdict, "scope": one.scope, "reason": one.reason,
+        "blind": claim.blind, "verdict": one.verdict, "scope": one.scope, "reason": one.reason,
         "evidence": [
             {
                 "link": part.link, "verdict": part.verdict, "reason": part.reason,
@@ -132,8 +132,8 @@ def _markdown(found: Report) -> Iterator[str]:
         yield f"\n## {claim.id}: {claim.says}\n"
         yield f"{found.title(claim.paper)}, {claim.where}" + (f"; {expected(claim)}" if expected(claim) else "") + "."
         yield f"**{one.words}**: {one.reason}."
-        if claim.note:
-            yield f"Note: {claim.note}"
+        if claim.remark:
+            yield f"Note: {claim.remark}"
         for part in one.evidence:
             yield f"\n- {part.link}, {SCOPES[part.link]}: **{part.verdict}**"
             for check in part.checks:
