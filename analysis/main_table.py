@@ -19,10 +19,12 @@ import redvtp
 from analysis import answers, benchmarks, compute, storage
 from analysis.command import command
 from analysis.comparisons import RESAMPLES, difference
-from analysis.flop_pieces import Formula, true_config
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
+from redvtp.flops import LanguageFormula
 from redvtp.metrics import paired_bootstrap, wilson_interval
+from redvtp.models.published import true_config
+from redvtp.plans import forwards, planned, stages
 from redvtp.pruning import Pruner
 
 BY = ("model", "family", "method", "keep")
@@ -32,17 +34,12 @@ Interval = tuple[float, float, float]
 
 
 @functools.cache
-def pieces() -> Formula:
-    """FLOPs of the published LLaDA-V's parts."""
-    return Formula(true_config(HOST))
-
-
-@functools.cache
 def cost(method: str, keep: float, response: int, steps: int) -> int:
     """FLOPs of one answer of the 8B model under a method and ratio; "none" for no pruning."""
-    answer, layers = compute.answer_of(HOST, response, steps), pieces().layers
-    plan = () if method == "none" else compute.planned(pruner(method, keep), steps, layers)
-    return compute.stages(pieces(), answer, compute.forwards(answer, plan, layers)).language
+    answer, config = compute.answer_of(HOST, response, steps), true_config(HOST).text_config
+    plan = planned(None if method == "none" else pruner(method, keep), steps, config.num_hidden_layers)
+    made = forwards(answer, plan, config.num_hidden_layers)
+    return stages(LanguageFormula(config), answer, made, official=True).total
 
 
 def pruner(method: str, keep: float) -> Pruner:

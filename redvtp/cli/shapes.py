@@ -12,15 +12,12 @@ from redvtp.model import DATA, HOSTS
 from redvtp.models.anyres import anyres_layout, padded_layout
 from redvtp.models.checkpoint import CheckpointError, read_json, read_tokenizer
 from redvtp.models.lavida_layout import lavida_layout
-from redvtp.models.llada_v import TRUE_SHAPE, LladaV, host_config
+from redvtp.models.llada_v import LladaV, host_config
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
+from redvtp.models.published import HEAD_ROWS, true_config
 from redvtp.sequence import Layout
 
 MINI = "mini/llada_v"
-HEAD_ROWS = {"llada_v": 126349, "lavida": 126464}
-"""Vocabulary of the published 8B models as they are built: LLaDA-V's trimmed to its tokenizer, LaViDa's as it is;
-their other sizes are equal (official_code §2.1, §4 and §4.1)."""
-
 TEMPLATE_TOKENS = 53
 """Prompt tokens of LLaDA-V's template: 47 before the image, and 6 behind the question (official_code §2.6)."""
 
@@ -70,11 +67,6 @@ def unloaded(name: str) -> Unloaded:
     saved = config.get("model_type") == LlavaOnevisionConfig.model_type
     translated = LlavaOnevisionConfig.from_dict(config) if saved else host_config(config)
     return Unloaded(host, HOSTS[host].can, translated.text_config.num_hidden_layers, translated, folder, own)
-
-
-def true_config(host: str) -> LlavaOnevisionConfig:
-    """The published 8B shape of a host in `HEAD_ROWS`."""
-    return host_config(TRUE_SHAPE | {"vocab_size": HEAD_ROWS[host]})
 
 
 def text_config(shape: str) -> LlamaConfig:

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 from redvtp.cli.inputs import images_in
-from redvtp.cli.shapes import HEAD_ROWS, MINI, TEMPLATE_TOKENS, published_layouts, unloaded
+from redvtp.cli.shapes import MINI, TEMPLATE_TOKENS, published_layouts, unloaded
 from redvtp.cli.words import size, whole
 from redvtp.images import ImageError, read_image
+from redvtp.models.published import HEAD_ROWS
 from redvtp.sequence import THUMBNAIL, VISUAL, Layout
 
 ABOUT = """\

@@ -275,12 +275,6 @@ def test_folders_tell_their_shape_without_weights(folder, model):
         (folder / "away").rename(folder / "model.safetensors")
 
 
-def test_the_published_shapes_are_those_of_the_compute_study():
-    flop_pieces = pytest.importorskip("analysis.flop_pieces")
-    for host in ("llada_v", "lavida"):
-        assert text_config(host).to_dict() == flop_pieces.true_config(host).text_config.to_dict()
-
-
 def test_help_names_every_command(capsys):
     for argv in ([], ["generate"], ["tokens"], ["flops"]):
         with pytest.raises(SystemExit) as exit_:
