@@ -107,12 +107,13 @@ def look(method: str) -> Look:
 
 
 def caption(run: RunContext, provenance: Mapping[str, Any], note: str = "") -> str:
-    """The line below a figure: n, seeds, profile, kind of evidence, then `note`."""
-    seeds = provenance["seeds"]
+    """The line below a figure: n and seeds, or that FLOPs have none, profile, kind of evidence, then `note`."""
+    seeds, link = provenance["seeds"], provenance["link"]
+    sampled = f"n = {provenance['n']} a family" + (f" x {len(seeds)} seeds" if len(seeds) > 1 else "")
     parts = [
-        f"n = {provenance['n']} a family" + (f" x {len(seeds)} seeds" if len(seeds) > 1 else ""),
+        "counted exactly, nothing is sampled" if link == "flops" else sampled,
         f"profile {run.profile.name}",
-        f"evidence: {LINKS.get(provenance['link'], provenance['link'])}",
+        f"evidence: {LINKS.get(link, link)}",
     ]
     return "; ".join(parts + [note] if note else parts)
 

@@ -50,7 +50,7 @@ PROFILES = {
     for profile in (
         Profile(
             name="mini",
-            models=("mini/llada_v", "mini/llada_v_seed1"),  # the same training from two seeds
+            models=("mini/llada_v", "mini/llada_v_seed1"),  # nearly the same recipe, from two seeds
             families=("doc", "info", "chart", "diagram", "scene", "perception", "choice"),
             data=("data/mini", "data/papers"),
             hardware="CPU, minutes",

@@ -21,7 +21,7 @@ from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 from redvtp.models import lavida_layout
-from redvtp.models.anyres import anyres_layout
+from redvtp.models.anyres import config_layout
 from redvtp.models.llada_v import TRUE_SHAPE, host_config
 from redvtp.sequence import THUMBNAIL, VISUAL, Layout
 
@@ -105,25 +105,10 @@ class Packing:
 published = functools.cache(lambda: host_config(TRUE_SHAPE))
 """LLaDA-V's published config, built once."""
 
-
-def llada_v_layout(width: int, height: int) -> Layout:
-    """LLaDA-V's layout of one image, from the published config."""
-    config = published()
-    vision = config.vision_config
-    return anyres_layout(
-        image=0,
-        width=width,
-        height=height,
-        pinpoints=config.image_grid_pinpoints,
-        crop=vision.image_size,
-        patches=vision.image_size // vision.patch_size,
-        max_tiles=int(config.vision_aspect_ratio.removeprefix("anyres_max_")),
-    )
-
-
 PACKINGS = {
     "llada_v": Packing(
-        tuple((384 * i, 384 * j) for i in range(1, 7) for j in range(1, 7)), 384, 27, 4, llada_v_layout
+        tuple((384 * i, 384 * j) for i in range(1, 7) for j in range(1, 7)), 384, 27, 4,
+        lambda width, height: config_layout(published(), width, height),
     ),
     "lavida": Packing(
         ((384, 768), (768, 384), (768, 768), (1152, 384), (384, 1152)), 384, 14, None,

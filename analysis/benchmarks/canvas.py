@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from analysis.benchmarks.base import Box, Page, Query
-from analysis.benchmarks.concepts import BAR, COLOURS, KEYS, NUMBERS, OBJECT_ID, OBJECTS, SHAPES
+from analysis.benchmarks.concepts import BAR, COLOURS, KEYS, NUMBERS, OBJECT_ID, OBJECTS
 from analysis.benchmarks.glyphs import CHARACTERS, Face
 
 CELL = 8  # the patch of the mini models, in pixels
@@ -168,7 +168,3 @@ def bands(length: int) -> list[tuple[int, int]]:
     pad = (tiles * CROP - length) // 2
     edges = [0] + [tile * CROP - pad for tile in range(1, tiles)] + [length]
     return list(zip(edges[:-1], edges[1:]))
-
-
-__all__ = ["ABOVE", "BLANK", "CELL", "COUNT", "CROP", "END", "FIELD", "GLYPH", "IGNORE", "INDEX", "LEFT", "NO_FIELD",
-           "NO_OBJECT", "OBJECT", "PLANES", "SHAPES", "Canvas", "bands", "shape_mask"]

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.benchmarks import chart, diagram, objects, scene
 from analysis.benchmarks.base import Benchmark, Page, Protocol, Query, multiple_choice
 from analysis.benchmarks.canvas import Canvas
-from analysis.benchmarks.concepts import BAR, COLOURS, KEYS, NUMBERS, OBJECTS
+from analysis.benchmarks.concepts import BAR, COLOURED_SHAPES, COLOURS, KEYS, NUMBERS
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], accepts, count: tuple[int, int] | None = None) -> Page:
@@ -40,7 +40,7 @@ def _with_options(rng: np.random.Generator, query: Query, shown: objects.Scene) 
         others = [*rng.permutation([thing.colour for thing in shown.things]), *rng.permutation(list(COLOURS))]
     else:
         others = [*rng.permutation([thing.name for thing in shown.things if thing.name != query.subject]),
-                  *rng.permutation(OBJECTS[:-6])]
+                  *rng.permutation(COLOURED_SHAPES)]
     return multiple_choice(rng, query.kind, query.stem, query.answer, [str(each) for each in others], query.evidence,
                            query.subject)
 

@@ -12,7 +12,8 @@ BAR = "bar"
 NUMBERS = ("1", "2", "3", "4")
 YES, NO = "yes", "no"
 
-OBJECTS = tuple(f"{colour} {shape}" for shape in (*SHAPES, BAR) for colour in COLOURS)
+COLOURED_SHAPES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
+OBJECTS = (*COLOURED_SHAPES, *(f"{colour} {BAR}" for colour in COLOURS))
 CONCEPTS = (*KEYS, *OBJECTS, *SHAPES, *COLOURS, *NUMBERS, YES, NO)
 CONCEPT_ID = {name: place for place, name in enumerate(CONCEPTS)}
 OBJECT_ID = {name: place for place, name in enumerate(OBJECTS)}

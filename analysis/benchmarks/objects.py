@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -41,9 +42,15 @@ class Scene:
 
     things: tuple[Thing, ...]
 
-    def __post_init__(self):
-        object.__setattr__(self, "at", {(thing.column, thing.row): thing for thing in self.things})
-        object.__setattr__(self, "shapes", Counter(thing.shape for thing in self.things))
+    @cached_property
+    def at(self) -> dict[tuple[int, int], Thing]:
+        """The objects by (column, row)."""
+        return {(thing.column, thing.row): thing for thing in self.things}
+
+    @cached_property
+    def shapes(self) -> Counter[str]:
+        """How many there are of each shape."""
+        return Counter(thing.shape for thing in self.things)
 
     def left_of(self, thing: Thing) -> Thing | None:
         """The object in the place directly left."""

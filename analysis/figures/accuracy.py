@@ -50,8 +50,8 @@ def draw(result: Result, run: RunContext) -> Any:
         axis.axhline(point["chance"], color=plots.BLACK, linewidth=0.7, linestyle=(0, (1, 2)),
                      label="chance, without the image")
     legend.legend(*rates.legend_of(axes.values()), loc="center left", fontsize=7.5)
-    note = f"model {first}; bars: 95% Wilson intervals; thin: the same training from another seed"
-    plots.add_caption(figure, plots.caption(run, result.provenance, note if others else note.rpartition(";")[0]))
+    note = f"model {first}; bars: 95% Wilson intervals" + ("; thin: a second training seed" if others else "")
+    plots.add_caption(figure, plots.caption(run, result.provenance, note))
     return figure
 
 

@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from analysis import plots
 from analysis.compute import OFFICIAL
-from analysis.figures.counted import caption
 from analysis.profiles import RunContext
 from analysis.results import Result
 
@@ -68,7 +67,7 @@ def draw(result: Result, run: RunContext) -> Any:
         f"tokens; left: {response} response tokens, language model alone, a bound where time follows these FLOPs; "
         "dotted: the paper's maxima of measured latency cuts, their settings not stated; at the bars: TFLOPs"
     )
-    plots.add_caption(figure, caption(run, result, note))
+    plots.add_caption(figure, plots.caption(run, result.provenance, note))
     return figure
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from analysis import plots
-from analysis.figures.counted import caption
 from analysis.profiles import RunContext
 from analysis.results import Result
 from analysis.token_counts import SUFFIX_TOKENS
@@ -33,7 +32,7 @@ def draw(result: Result, run: RunContext) -> Any:
         f"prompt: 53 template tokens and an assumed question of {questions.min():.0f} to {questions.max():.0f} tokens; "
         "the data sets' own sizes are not here"
     )
-    plots.add_caption(figure, caption(run, result, note))
+    plots.add_caption(figure, plots.caption(run, result.provenance, note))
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def answer(model, tokenizer, samples: list[Sample], batch: int = 32) -> list[str
         return _next_tokens(network, tokenizer, samples, batch)
     host = redvtp.Model(LladaV(network, tokenizer, system_prompt=None))
     given = [""] * len(samples)
-    for places in _groups(samples, lambda sample: (sample.family, sample.image.size), batch):
+    for places in _groups([(sample.family, sample.image.size) for sample in samples], batch):
         for place, result in zip(places, answers.start(host, [samples[p] for p in places]).run()):
             given[place] = host.answer(result).text
     return given
@@ -36,10 +36,10 @@ def answer(model, tokenizer, samples: list[Sample], batch: int = 32) -> list[str
 def _next_tokens(network, tokenizer, samples: list[Sample], batch: int) -> list[str]:
     """Greedy answers of the autoregressive control by transformers' own `generate`."""
     prompts = [prompt_ids(tokenizer, sample.question) for sample in samples]
-    asked = {id(sample): len(ids[1]) for sample, ids in zip(samples, prompts)}
+    alike = [(sample.family, sample.image.size, len(asked)) for sample, (_, asked) in zip(samples, prompts)]
     end, given = tokenizer.convert_tokens_to_ids(EOT), [""] * len(samples)
     embed, device = network.get_input_embeddings(), network.device
-    for places in _groups(samples, lambda sample: (sample.family, sample.image.size, asked[id(sample)]), batch):
+    for places in _groups(alike, batch):
         part = [samples[place] for place in places]
         pixels = normalise(np.stack([crops(np.asarray(sample.image)) for sample in part])).to(device)
         texts = ([prompts[place][side] for place in places] for side in (0, 1))
@@ -54,11 +54,11 @@ def _next_tokens(network, tokenizer, samples: list[Sample], batch: int) -> list[
     return given
 
 
-def _groups(samples: list[Sample], alike, most: int) -> Iterator[list[int]]:
-    """Places of samples that are `alike`, at most `most` at a time."""
-    groups: dict = {}
-    for place, sample in enumerate(samples):
-        groups.setdefault(alike(sample), []).append(place)
+def _groups(keys: Iterable[Hashable], most: int) -> Iterator[list[int]]:
+    """Places of equal keys, at most `most` at a time."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
     for places in groups.values():
         for first in range(0, len(places), most):
             yield places[first : first + most]

@@ -33,7 +33,7 @@ occurs in training.
 By kind of question:
 {kinds}
 
-With a blank image the score must fall to chance, which for the families with few answers is not zero.
+With a blank image the score must not be above chance, which for the families with few answers is not zero.
 
 Data hash (sha256 over these test samples):
 

@@ -2,10 +2,9 @@
 
 Diffusion: LLaDA's loss: mask each response token with probability t, cross-entropy on the masked ones
 over t, divided by the response length (Nie et al. 2025, eq. 3). Autoregressive: cross-entropy of the
-next token up to the end token. The auxiliary losses name what the pixels show at visual tokens, and
-the place, the concept asked for and the concept that answers at response tokens, and letter and
-concept at options. They train
-representations; no attention map is ever a target.
+next token up to the end token. The auxiliary losses name what the pixels show at visual tokens, the
+place, the concept asked for and the concept that answers at response tokens, and letter and concept
+at options. They train representations; no attention map is ever a target.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from analysis.training.mini_model import visual_tokens
 from analysis.training.tokenizer import EOT
 
 MIDDLE = 2  # the heads for what is shown and asked read the language model after this layer
-HIDDEN = -1e9  # finite, for a fill that sees nothing else must see itself
 DEEP = 4  # the head for what answers reads it after this one
 THUMBNAIL = (CROP // CELL) ** 2
 EMPHASIS = {"count": 3.0}  # weights of planes other than 1: counting is learned last
+HIDDEN = -1e9  # finite, for a fill that sees nothing else must see itself
 
 
 class Trainee(nn.Module):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
+from transformers import LlavaOnevisionConfig
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.llava_onevision.modeling_llava_onevision import unpad_image
 
@@ -58,6 +59,20 @@ def anyres_layout(
             whole_image_layout(image, width, height, patches),
             grid_layout(image, tile.int(), cells, newline=True),
         ]
+    )
+
+
+def config_layout(config: LlavaOnevisionConfig, width: int, height: int) -> Layout:
+    """The layout that a host's config gives the one image of a sample, of ``width`` x ``height`` pixels."""
+    vision = config.vision_config
+    return anyres_layout(
+        image=0,
+        width=width,
+        height=height,
+        pinpoints=config.image_grid_pinpoints,
+        crop=vision.image_size,
+        patches=vision.image_size // vision.patch_size,
+        max_tiles=int(config.vision_aspect_ratio.removeprefix("anyres_max_")),
     )
 
 

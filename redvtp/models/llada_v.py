@@ -21,7 +21,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 
 from redvtp.attention import ATTENTION_NAME, AttentionProbe
 from redvtp.images import read_image
-from redvtp.models.anyres import anyres_layout, padded_layout
+from redvtp.models.anyres import config_layout, padded_layout
 from redvtp.models.base import LayerCut, Output, Prompt, State, compact_positions
 from redvtp.models.checkpoint import (
     CheckpointError,
@@ -322,22 +322,13 @@ class LladaV:
         return [[found[s, i] for i in range(len(own))] for s, own in enumerate(images)]
 
     def _encode_tiled(self, images: list[Image.Image]) -> list[tuple[Tensor, Layout]]:
-        vision = self.config.vision_config
         batch = self.processor(images=[[image] for image in images], return_tensors="pt")
         features = self.model.model.get_image_features(
             batch["pixel_values"].to(self.device, self.model.dtype), batch["image_sizes"], return_dict=True
         ).pooler_output
         out = []
         for image, feature in zip(images, features, strict=True):
-            layout = anyres_layout(
-                image=0,
-                width=image.width,
-                height=image.height,
-                pinpoints=self.config.image_grid_pinpoints,
-                crop=vision.image_size,
-                patches=vision.image_size // vision.patch_size,
-                max_tiles=int(self.config.vision_aspect_ratio.removeprefix("anyres_max_")),
-            )
+            layout = config_layout(self.config, image.width, image.height)
             if layout.length != len(feature):
                 raise ValueError(
                     f"image of size {image.size}: {len(feature)} packed features, but a layout of {layout.length}"

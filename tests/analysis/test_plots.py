@@ -82,3 +82,9 @@ def test_the_caption_names_n_profile_and_evidence():
     text = plots.caption(run_context(), provenance, "95% intervals")
     link = "mini (a small trained model, not an 8B one)"
     assert text == f"n = 300 a family x 3 seeds; profile mini; evidence: {link}; 95% intervals"
+
+
+def test_the_caption_of_counts_names_no_samples():
+    text = plots.caption(run_context(), {"n": 100, "seeds": [0], "link": "flops"}, "in percent")
+    link = "flops (counted on the true 8B shapes)"
+    assert text == f"counted exactly, nothing is sampled; profile mini; evidence: {link}; in percent"
