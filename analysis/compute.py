@@ -27,6 +27,7 @@ from analysis.command import command
 from analysis.flop_pieces import Counted, Formula, Pieces
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
+from redvtp.models.prompts import prompt_tokens
 from redvtp.models.published import true_config
 from redvtp.plans import Forward, PlannedCut, Stages, Task, forwards, planned, stages
 from redvtp.pruning import FastV, LladaFastV, Pruner, Random, RedVTP
@@ -116,8 +117,7 @@ def sides(host: str) -> tuple[Pieces, Pieces]:
 def answer_of(host: str, response: int, steps: int) -> Answer:
     """An answer about an image of `SIZE`."""
     image = token_counts.geometry(host, *SIZE)
-    prompt = token_counts.prompt_tokens(QUESTION)
-    return Answer(image.tokens, prompt, response, steps, image.crops)
+    return Answer(image.tokens, prompt_tokens(QUESTION), response, steps, image.crops)
 
 
 def compute(host: str, response: int, steps: int) -> Iterator[dict]:

@@ -154,20 +154,37 @@ class Model:
         )
 
 
+def model_folder(name: str | Path) -> Path:
+    """A folder, or the one of that name in ``data/``, e.g. "mini/llada_v".
+
+    Raises:
+        CheckpointError: no such folder.
+    """
+    for folder in (Path(name), DATA / name):
+        if str(name) and folder.is_dir():
+            return folder
+    shipped = sorted(str(path.parent.relative_to(DATA)) for path in DATA.glob("mini/*/config.json"))
+    raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
+
+
+def host_class(folder: Path) -> type[LladaV]:
+    """The host of a model folder: that of its ``redvtp.json``, or LLaDA-V where there is none.
+
+    Raises:
+        CheckpointError: an unknown host.
+    """
+    own = folder / "redvtp.json"
+    host = read_json(own).get("host") if own.is_file() else LladaV.name
+    if host not in HOSTS:
+        raise CheckpointError(f"{own}: unknown host {host!r}, expected one of {', '.join(HOSTS)}")
+    return HOSTS[host]
+
+
 def load(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Model:
     """A model by folder, or by its name in ``data/``, e.g. "mini/llada_v".
 
     Raises:
         CheckpointError: no such folder, or one that does not hold a model of a known host.
     """
-    folder = Path(name)
-    if str(name) and not folder.is_dir() and (DATA / name).is_dir():
-        folder = DATA / name
-    if not str(name) or not folder.is_dir():
-        shipped = sorted(str(p.parent.relative_to(DATA)) for p in DATA.glob("mini/*/config.json"))
-        raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
-    own = folder / "redvtp.json"
-    host = read_json(own).get("host") if own.is_file() else LladaV.name
-    if host not in HOSTS:
-        raise CheckpointError(f"{own}: unknown host {host!r}, expected one of {', '.join(HOSTS)}")
-    return Model(HOSTS[host].from_folder(folder, dtype=dtype, device=device))
+    folder = model_folder(name)
+    return Model(host_class(folder).from_folder(folder, dtype=dtype, device=device))

@@ -12,6 +12,18 @@ LLADA_V_SYSTEM = (
 )
 MARKER = "<image>"
 
+TOKENS_BEFORE_IMAGE = 47
+"""Of the template with its system text: start, system message and the user's header (official_code §2.6)."""
+
+TOKENS_BEHIND_QUESTION = 6
+"""End of turn, and the assistant's header with its two newlines, each a token (official_code §2.6, inferred there
+for the 47 in the same way)."""
+
+
+def prompt_tokens(question: int) -> int:
+    """Text tokens of LLaDA-V's prompt with one image, of a question of ``question`` tokens."""
+    return TOKENS_BEFORE_IMAGE + question + TOKENS_BEHIND_QUESTION
+
 
 def user_text(question: str, images: int) -> str:
     """The user's message with one marker an image: those in the question, or all of them in front.
