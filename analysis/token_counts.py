@@ -21,7 +21,7 @@ from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 from redvtp.models.prompts import TOKENS_BEFORE_IMAGE, prompt_tokens
 from redvtp.models.published import true_layout
-from redvtp.sequence import THUMBNAIL, VISUAL
+from redvtp.sequence import count_kinds
 
 BY = ("host", "use", "width", "height", "question_tokens")
 
@@ -124,8 +124,7 @@ def geometry(host: str, width: int, height: int) -> Geometry:
 
 def image_row(host: str, width: int, height: int) -> dict:
     """Visual tokens of one image: by kind from the package's layout, and in all from the closed form."""
-    shape, layout = geometry(host, width, height), true_layout(host, width, height)
-    visual = layout.kind[0] == VISUAL
+    shape, counts = geometry(host, width, height), count_kinds(true_layout(host, width, height))
     return {
         "tiles_wide": shape.tiles_wide,
         "tiles_high": shape.tiles_high,
@@ -134,9 +133,9 @@ def image_row(host: str, width: int, height: int) -> dict:
         "shrink": round(shape.shrink, 3),
         "used_width": shape.width,
         "used_height": shape.height,
-        "thumbnail": int((visual & (layout.tile[0] == THUMBNAIL)).sum()),
-        "newlines": int((visual & layout.newline[0]).sum()),
-        "visual_tokens": int(visual.sum()),
+        "thumbnail": counts["thumbnail"],
+        "newlines": counts["newlines"],
+        "visual_tokens": sum(counts.values()),
         "formula_tokens": shape.tokens,
     }
 

@@ -16,6 +16,7 @@ from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
 from redvtp.models.checkpoint import CheckpointError, read_json
 from redvtp.models.llada_v import LladaV
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.pruning.base import Pruner
 from redvtp.sequence import Layout
 
@@ -112,13 +113,13 @@ class Model:
     ) -> Decoding:
         """A batch before its first step (see redvtp.generation.Decoding).
 
-        ``stop`` defaults to ``("<|eot_id|>",)``, which the official evaluation always adds (official_code §3.3).
+        ``stop`` defaults to the end of the turn, which the official evaluation always adds (official_code §3.3).
         """
         known = [field.name for field in fields(Settings)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ValueError(f"unknown setting {unknown[0]!r}: expected one of {', '.join(known)}")
-        settings.setdefault("stop", ("<|eot_id|>",))
+        settings.setdefault("stop", (END_OF_TURN,))
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
         suffix = self.encode(chosen.suffix)

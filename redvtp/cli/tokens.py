@@ -13,7 +13,7 @@ from redvtp.cli.words import size, whole
 from redvtp.images import ImageError, read_image
 from redvtp.models.prompts import prompt_tokens
 from redvtp.models.published import HEAD_ROWS, true_layout
-from redvtp.sequence import THUMBNAIL, VISUAL, Layout
+from redvtp.sequence import Layout, count_kinds
 
 TEMPLATE = prompt_tokens(0)
 
@@ -89,21 +89,11 @@ def named_size(source: str) -> tuple[str, tuple[int, int]]:
 
 def row(name: str, shape: tuple[int, int], layout: Layout, prompt: int) -> dict:
     """Counts of one image."""
-    visual = layout.kind[0] == VISUAL
-    thumbnail = visual & (layout.tile[0] == THUMBNAIL)
-    newline = visual & layout.newline[0]
-    count = int(visual.sum())
-    return {
-        "image": name,
-        "width": shape[0],
-        "height": shape[1],
-        "thumbnail": int(thumbnail.sum()),
-        "tiles": int((visual & ~thumbnail & ~newline).sum()),
-        "newlines": int(newline.sum()),
-        "visual_tokens": count,
-        "prompt_tokens": prompt,
-        "visual_per_prompt": round(count / prompt, 2),
-    }
+    counts = count_kinds(layout)
+    visual = sum(counts.values())
+    return {"image": name, "width": shape[0], "height": shape[1]} | counts | {
+        "visual_tokens": visual, "prompt_tokens": prompt, "visual_per_prompt": round(visual / prompt, 2),
+    }  # fmt: skip
 
 
 def table(rows: list[dict], counted: str) -> str:

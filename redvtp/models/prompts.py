@@ -11,6 +11,7 @@ LLADA_V_SYSTEM = (
     "and assist the user with a variety of tasks using natural language."
 )
 MARKER = "<image>"
+END_OF_TURN = "<|eot_id|>"
 
 TOKENS_BEFORE_IMAGE = 47
 """Of the template with its system text: start, system message and the user's header (official_code §2.6)."""
@@ -43,7 +44,7 @@ def render(system: str | None, user: str) -> str:
     """The chat template: one system message (unless None), one user message, the assistant's header."""
     messages = ([("system", system)] if system is not None else []) + [("user", user)]
     body = "".join(
-        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages
+        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}{END_OF_TURN}" for role, text in messages
     )
     return f"<|startoftext|>{body}<|start_header_id|>assistant<|end_header_id|>\n\n"
 
