@@ -26,11 +26,10 @@ import redvtp
 from analysis import answers, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, difference
+from analysis.comparisons import RESAMPLES, difference, named, rate, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from analysis.step_similarity import layer_groups
-from redvtp.metrics import wilson_interval
 from redvtp.pruning.redvtp import ROWS
 from redvtp.selection import Cut, View
 
@@ -131,11 +130,10 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
         if not fitted or (group is not full and not any(row["cut"] for row in group.values())):
             continue
         hits = sum(row["exact_match"] for row in group.values())
-        low, high = wilson_interval(hits, len(group))
         out.append(
             {name: full[min(full)][name] for name in BY[:5]}
             | {"factor": factor, "setting": setting, "keep": keep, "n": len(group)}
-            | {"exact_match": hits / len(group), "exact_match_low": low, "exact_match_high": high}
+            | named("exact_match", rate(hits, len(group)))
             | _beside(groups.get((*DEFAULT, keep)), group)
             | {"cut": sum(row["cut"] for row in group.values()) / len(group)}
             | {name: sum(row[name] for row in group.values()) / len(group) for name in MEANS}
@@ -149,10 +147,8 @@ def _beside(default: dict[int, Row] | None, group: dict[int, Row]) -> Row:
     if default is None or default is group:
         return dict.fromkeys(("difference", "difference_low", "difference_high", "gained", "lost"))
     before, after = ([bool(rows[index]["exact_match"]) for index in sorted(default)] for rows in (default, group))
-    gained = sum(b > a for a, b in zip(before, after))
-    lost = sum(b < a for a, b in zip(before, after))
-    ends = difference(gained, lost, len(group))
-    return dict(zip(("difference", "difference_low", "difference_high"), ends)) | {"gained": gained, "lost": lost}
+    gained, lost = turned(before, after)
+    return named("difference", difference(gained, lost, len(group))) | {"gained": gained, "lost": lost}
 
 
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from analysis import answers, chance, storage
 from analysis.command import command
+from analysis.comparisons import named, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
-from redvtp.metrics import wilson_interval
 
 BY = ("host", "model", "family", "split", "seed", "method", "params", "keep")
 MEANS = ("score", "evidence_recall", "visual_tokens", "kept", "steps", "tokens_fed")
@@ -29,11 +29,10 @@ def summarise(rows: Sequence[Row], level: float) -> list[Row]:
     out = []
     for key, group in groups.items():
         hits = sum(row["exact_match"] for row in group)
-        low, high = wilson_interval(hits, len(group))
         out.append(
             dict(zip(BY, key, strict=True))
             | {name: group[0][name] for name in ("step", "layer", "positions")}
-            | {"n": len(group), "exact_match": hits / len(group), "exact_match_low": low, "exact_match_high": high}
+            | {"n": len(group), **named("exact_match", rate(hits, len(group)))}
             | {"chance": level}
             | {name: sum(row[name] for row in group) / len(group) for name in MEANS}
             | {"flops_ratio": sum(row["flops"] for row in group) / sum(full)}
@@ -51,14 +50,13 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"],
-        inputs=each.provenance["inputs"]
-        | {"answers": storage.digest(each.rows), "chance": storage.digest(guesses.rows)},
+        inputs=answers.inputs(each) | {"chance": storage.digest(guesses.rows)},
         # A token more or less of one answer moves these a little; the rates have their intervals.
         tolerances={"score": 0.05, "evidence_recall": 0.02, "steps": 0.02, "tokens_fed": 0.02, "flops_ratio": 0.02},
     ) as m:
         m.each(
             answers.groups(run, run.profile.families),
-            lambda cell: summarise([row for row in each.rows if row.items() >= cell.items()], levels[cell["family"]]),
+            lambda cell: summarise(answers.having(each.rows, cell), levels[cell["family"]]),
         )
     return m.result
 

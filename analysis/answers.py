@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from analysis import benchmarks, paths, storage
 from analysis.benchmarks import Sample, blank, unasked
 from analysis.command import command
 from analysis.profiles import RunContext
-from analysis.results import Measurement, Result
+from analysis.results import Measurement, Result, Row
 from redvtp.generation import Decoding
 from redvtp.metrics import anls, exact_match, relaxed_accuracy
 from redvtp.pruning import Pruner
@@ -97,16 +97,13 @@ def seed_of(sample: Sample) -> int:
 
 def start(host: redvtp.Model, batch: Sequence[Sample], pruner: Pruner | None = None, **options) -> Decoding:
     """A batch before its first step, under its family's protocol; its history is kept."""
-    protocol = benchmarks.get(batch[0].family).protocol
     options.setdefault("recorder", redvtp.Recorder())
     return host.start(
         [redvtp.Prompt(sample.question, [sample.image]) for sample in batch],
         prune=pruner,
         seeds=[seed_of(sample) for sample in batch],
         extras={"evidence": [sample.evidence for sample in batch]},
-        length=protocol.length,
-        block_length=protocol.block_length,
-        steps=protocol.steps,
+        **asdict(benchmarks.get(batch[0].family).protocol),
         **options,
     )
 
@@ -191,13 +188,32 @@ def data_hashes(samples: Iterable[Sample]) -> dict[str, str]:
     }
 
 
+def having(rows: Iterable[Row], fields: Row) -> list[Row]:
+    """The rows with these fields."""
+    return [row for row in rows if row.items() >= fields.items()]
+
+
+def is_long(family: str) -> bool:
+    """Whether a family is answered in more than two steps."""
+    return benchmarks.get(family).protocol.steps > 2
+
+
+def models(run: RunContext) -> list[dict[str, str]]:
+    """The field that answers summed up by model have in common."""
+    return [{"model": folder(name)} for name in run.profile.models]
+
+
 def groups(run: RunContext, families: Iterable[str]) -> list[dict[str, str | int]]:
     """The fields that answers summed up as one have in common: model, family and seed."""
-    models = [folder(name) for name in run.profile.models]
     chosen = list(families)
     return [
-        {"model": model, "family": family, "seed": seed} for model in models for family in chosen for seed in run.seeds
+        model | {"family": family, "seed": seed} for model in models(run) for family in chosen for seed in run.seeds
     ]
+
+
+def inputs(each: Result) -> dict[str, str]:
+    """Hashes of all answers and of what they stand on, as inputs of what is made of them."""
+    return each.provenance["inputs"] | {"answers": storage.digest(each.rows)}
 
 
 def measure(run: RunContext) -> Result:

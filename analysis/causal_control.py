@@ -17,10 +17,8 @@ from analysis import benchmarks, paths
 from analysis.benchmarks import Sample
 from redvtp.models.checkpoint import load_saved, read_tokenizer
 from redvtp.models.llada_v import image_processor
-from redvtp.models.prompts import render, tokenize, user_text
+from redvtp.models.prompts import END_OF_TURN, render, tokenize, user_text
 from redvtp.sequence import PROMPT, RESPONSE, VISUAL
-
-END = "<|eot_id|>"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def control(model: LlavaOnevisionForConditionalGeneration, tokenizer) -> Control
 def read(of: Control, sample: Sample) -> Reading:
     """The control's own answer to a sample, and the attention of one forward over all of it."""
     prompt, kind = _prompt(of, sample)
-    end = of.tokenizer.convert_tokens_to_ids(END)
+    end = of.tokenizer.convert_tokens_to_ids(END_OF_TURN)
     ids = of.model.generate(
         inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long), do_sample=False,
         max_new_tokens=benchmarks.get(sample.family).protocol.length, eos_token_id=end, pad_token_id=end,
@@ -85,7 +83,7 @@ def read(of: Control, sample: Sample) -> Reading:
     kind = torch.cat((kind, torch.full_like(fed, RESPONSE)), 1)
     writing = (torch.arange(kind.shape[1]) >= prompt.shape[1] - 1)[None]
     by_layer = {layer: mass.mean(1) for layer, mass in enumerate(found, start=1)}
-    return Reading(of.tokenizer.decode(ids[0]).split(END)[0], kind, writing, by_layer)
+    return Reading(of.tokenizer.decode(ids[0]).split(END_OF_TURN)[0], kind, writing, by_layer)
 
 
 def _prompt(of: Control, sample: Sample) -> tuple[Tensor, LongTensor]:

@@ -1,4 +1,4 @@
-"""Paired comparisons of right and wrong answers, and many of them at once."""
+"""Rates of right answers with their intervals, paired comparisons, and many of them at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,26 @@ from redvtp.metrics import paired_bootstrap, wilson_interval
 
 RESAMPLES = 2000
 
+Interval = tuple[float, float, float]  # value, low, high
 
-def difference(gained: int, lost: int, n: int) -> tuple[float, float, float]:
+
+def named(name: str, values: Interval) -> dict[str, float]:
+    """A value and its interval as fields of a row."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values))
+
+
+def rate(hits: int, n: int) -> Interval:
+    """`hits` of `n` with Wilson's interval (95%)."""
+    return hits / n, *wilson_interval(hits, n)
+
+
+def turned(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
+    """How many of the same samples turned right, and how many wrong: (gained, lost)."""
+    pairs = list(zip(before, after, strict=True))
+    return sum(new and not old for old, new in pairs), sum(old and not new for old, new in pairs)
+
+
+def difference(gained: int, lost: int, n: int) -> Interval:
     """The mean difference of `n` pairs of answers and its paired bootstrap interval (95%): (difference, low, high).
 
     It depends only on how many turned right (`gained`) and wrong (`lost`). Where all pairs are alike a bootstrap has

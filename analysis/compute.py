@@ -18,17 +18,18 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 
-import torch
 from transformers import LlamaConfig
 
 from analysis import token_counts
 from analysis.command import command
-from analysis.flop_pieces import Counted, Formula, Pieces, true_config
+from analysis.flop_pieces import Counted, Formula, Pieces
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
-from redvtp.generation.sampling import even_quotas
+from redvtp.models.prompts import prompt_tokens
+from redvtp.models.published import true_config
+from redvtp.plans import Forward, PlannedCut, Stages, Task, forwards, planned, stages
 from redvtp.pruning import FastV, LladaFastV, Pruner, Random, RedVTP
 from redvtp.selection import Cut, Share
 
@@ -52,72 +53,23 @@ FRACTIONS = {"a quarter": 0.25, "half": 0.5, "three quarters": 0.75}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is generated: tokens of each kind, denoising steps, crops that the tower sees."""
+class Answer(Task):
+    """One question about an image, in tokens and steps, and the crops of it that the tower sees."""
 
-    visual: int
-    prompt: int
-    response: int
-    steps: int
     crops: int
 
-    @property
-    def text(self) -> int:
-        """Tokens that no cut drops."""
-        return self.prompt + self.response
-
 
 @dataclass(frozen=True)
-class PlannedCut:
-    """A cut, the share of the original visual tokens that it leaves, and whether attention is scored for it."""
-
-    cut: Cut
-    keep: float
-    scored: bool
-
-
-@dataclass(frozen=True)
-class Forward:
-    """One step's forward.
-
-    Attributes:
-        lengths: tokens at each decoder layer.
-        masked: response tokens still masked before it.
-        scored: layers, 1..L, in which the response's attention is scored.
-    """
-
-    lengths: tuple[int, ...]
-    masked: int
-    scored: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Stages:
-    """FLOPs of one answer. `first` and `later` are the decoder layers in step 1 and in all later steps."""
+class Cost(Stages):
+    """FLOPs of one answer: the language model's, and those of vision beside its `total`."""
 
     tower: int
     projector: int
-    first: int
-    later: int
-    head: int
-    scoring: int
 
     @property
     def vision(self) -> int:
         """What is done once, before any cut."""
         return self.tower + self.projector
-
-    @property
-    def language(self) -> int:
-        """The language model in all steps, scoring included."""
-        return self.first + self.later + self.head + self.scoring
-
-
-def planned(pruner: Pruner, steps: int, layers: int) -> tuple[PlannedCut, ...]:
-    """The cuts that a method of the package makes."""
-    return tuple(
-        PlannedCut(cut, pruner.keep.ratio, bool(pruner.needs(cut).attention)) for cut in pruner.cuts(steps, layers)
-    )
 
 
 def plans(keep: float, steps: int, layers: int) -> dict[str, tuple[str, tuple[PlannedCut, ...]]]:
@@ -134,52 +86,16 @@ def plans(keep: float, steps: int, layers: int) -> dict[str, tuple[str, tuple[Pl
     found = {place: (pruner.name, planned(pruner, steps, layers)) for place, pruner in pruners.items()}
     if steps >= 4:
         # Half of what goes is dropped after step 1, the rest after half of the steps.
-        two = (PlannedCut(Cut(1), (1 + keep) / 2, True), PlannedCut(Cut(steps // 2), keep, True))
+        rows = frozenset({"response"})
+        two = (PlannedCut(Cut(1), Share((1 + keep) / 2), rows), PlannedCut(Cut(steps // 2), Share(keep), rows))
         found["two cuts"] = ("redvtp", two)
     return found
 
 
-def forwards(answer: Answer, plan: Sequence[PlannedCut], layers: int) -> list[Forward]:
-    """Every step's forward under these cuts, as the package's loop makes them (one block, no stop text)."""
-    quotas = even_quotas(answer.response, answer.steps)
-    visual, made = answer.visual, []
-
-    def left(one: PlannedCut) -> int:
-        return Share(one.keep).count(answer.visual, torch.empty(0))
-
-    for step in range(1, answer.steps + 1):
-        for one in plan:
-            if one.cut.layer is None and one.cut.step == step - 1:
-                visual = left(one)
-        inside = {one.cut.layer: one for one in plan if one.cut.layer is not None and one.cut.step == step}
-        here, lengths = visual, []
-        for layer in range(1, layers + 1):
-            lengths.append(answer.text + here)
-            if layer in inside:
-                here = left(inside[layer])
-                visual = here if inside[layer].cut.lasting else visual
-        between = any(one.scored and one.cut.layer is None and one.cut.step == step for one in plan)
-        watched = range(1, layers + 1) if between else [layer for layer, one in inside.items() if one.scored]
-        made.append(Forward(tuple(lengths), answer.response - sum(quotas[: step - 1]), tuple(watched)))
-    return made
-
-
-def stages(pieces: Pieces, answer: Answer, made: Sequence[Forward], own: bool = False) -> Stages:
-    """FLOPs of these forwards, the head and the last layer on all tokens, or only where needed (`own`)."""
-
-    def layers(forward: Forward) -> int:
-        tail = answer.response if own else None
-        before = Counter(forward.lengths[:-1])
-        return sum(n * pieces.layer(length) for length, n in before.items()) + pieces.layer(forward.lengths[-1], tail)
-
-    return Stages(
-        tower=pieces.tower(answer.crops),
-        projector=pieces.projector(answer.crops),
-        first=layers(made[0]),
-        later=sum(map(layers, made[1:])),
-        head=sum(pieces.head(one.masked if own else one.lengths[-1]) for one in made),
-        scoring=sum(pieces.scoring(answer.response, one.lengths[k - 1]) for one in made for k in one.scored),
-    )
+def cost(pieces: Pieces, answer: Answer, made: Sequence[Forward], official: bool = False) -> Cost:
+    """FLOPs of these forwards as this package runs them, or as the ``official`` code does, and of the vision before."""
+    language = stages(pieces, answer, made, official)
+    return Cost(**asdict(language), tower=pieces.tower(answer.crops), projector=pieces.projector(answer.crops))
 
 
 def paper_macs(config: LlamaConfig, made: Sequence[Forward], matrices: int) -> int:
@@ -201,8 +117,7 @@ def sides(host: str) -> tuple[Pieces, Pieces]:
 def answer_of(host: str, response: int, steps: int) -> Answer:
     """An answer about an image of `SIZE`."""
     image = token_counts.geometry(host, *SIZE)
-    prompt = token_counts.prompt_tokens(QUESTION)
-    return Answer(image.tokens, prompt, response, steps, image.crops)
+    return Answer(image.tokens, prompt_tokens(QUESTION), response, steps, image.crops)
 
 
 def compute(host: str, response: int, steps: int) -> Iterator[dict]:
@@ -219,23 +134,23 @@ def compute(host: str, response: int, steps: int) -> Iterator[dict]:
     full = None
     for place, method, keep, plan in cases:
         made = forwards(answer, plan, layers)
-        found, own = stages(counted, answer, made), stages(counted, answer, made, own=True)
-        written = stages(formula, answer, made), stages(formula, answer, made, own=True)
+        found, own = (cost(counted, answer, made, official) for official in (True, False))
+        written = [cost(formula, answer, made, official) for official in (True, False)]
         full = full or (found, own)
         yield {
             "host": host, "response": response, "steps": steps, "place": place, "keep": keep, "method": method,
             "visual_tokens": answer.visual, "prompt_tokens": answer.prompt, "crops": answer.crops,
             "tokens_fed": sum(sum(one.lengths) for one in made) / layers,
             "tower": found.tower, "projector": found.projector, "first": found.first, "later": found.later,
-            "head": found.head, "scoring": found.scoring, "total": found.language,
-            "formula_total": written[0].language,
+            "head": found.head, "scoring": found.scoring, "total": found.total,
+            "formula_total": written[0].total,
             "difference": sum(
                 abs(a - b) for pair in zip((found, own), written) for a, b in zip(*map(astuple, pair))
             ),
-            "share": found.language / full[0].language,
-            "share_with_vision": (found.language + found.vision) / (full[0].language + full[0].vision),
-            "own_total": own.language,
-            "own_share": own.language / full[1].language,
+            "share": found.total / full[0].total,
+            "share_with_vision": (found.total + found.vision) / (full[0].total + full[0].vision),
+            "own_total": own.total,
+            "own_share": own.total / full[1].total,
             "plain_macs": paper_macs(config, made, 2),
             "gated_macs": paper_macs(config, made, 3),
         }  # fmt: skip

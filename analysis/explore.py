@@ -7,7 +7,7 @@ own. A sample is answered under its family's protocol unless steps and length ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ class Compared:
 def sample(family: str, index: int, question: str = "", **settings: int | None) -> Asked:
     """A test sample of a family, or another question about its image, which then has no known answer."""
     found = benchmarks.get(family).sample(answers.SPLIT, 0, index)
-    protocol = benchmarks.get(family).protocol
     own = bool(question) and question != found.question
     return Asked(
         title=f"{family} {index}",
@@ -57,8 +56,7 @@ def sample(family: str, index: int, question: str = "", **settings: int | None) 
         answer=None if own else found.answer,
         evidence=() if own else found.evidence,
         seed=answers.seed_of(found),
-        settings={"length": protocol.length, "block_length": protocol.block_length, "steps": protocol.steps}
-        | given(settings),
+        settings=asdict(benchmarks.get(family).protocol) | given(settings),
     )
 
 

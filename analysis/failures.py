@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from analysis import answers, storage
+from analysis import answers
 from analysis.command import command
+from analysis.comparisons import named, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from analysis.survival import LONG, SHORT, Case, by_method, cases, sets
-from redvtp.metrics import wilson_interval
 
 BY = ("model", "family", "method", "keep", "group", "value")
 METHODS = ("redvtp", "random", "uniform", "llada_fastv", "oracle")
@@ -66,23 +66,17 @@ def summarise(found: Sequence[Case]) -> Iterator[Row]:
                     bins[bin_of(case)].append(case)
                 for (place, value), members in sorted(bins.items()):
                     hits = sum(case.right for case in members)
-                    low, high = wilson_interval(hits, len(members))
                     yield {
                         "model": here[0].model, "family": family, "method": method, "keep": keep, "group": group,
-                        "value": value, "place": place, "n": len(members), "survived": hits / len(members),
-                        "survived_low": low, "survived_high": high,
+                        "value": value, "place": place, "n": len(members),
+                        **named("survived", rate(hits, len(members))),
                         "recall": sum(case.recall for case in members) / len(members),
                     }  # fmt: skip
 
 
 def of_model(rows: Sequence[Row], model: str, methods: Sequence[str] = METHODS) -> list[Case]:
     """One model's cases."""
-    return list(cases([row for row in rows if row["model"] == model], methods))
-
-
-def models(run: RunContext) -> list[dict[str, str]]:
-    """A cell for each model of the profile."""
-    return [{"model": answers.folder(name)} for name in run.profile.models]
+    return list(cases(answers.having(rows, {"model": model}), methods))
 
 
 def measure(run: RunContext) -> Result:
@@ -94,10 +88,10 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"],
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
         tolerances={"recall": 0.05},
     ) as m:
-        m.each(models(run), lambda cell: summarise(of_model(each.rows, cell["model"])))
+        m.each(answers.models(run), lambda cell: summarise(of_model(each.rows, cell["model"])))
     return m.result
 
 

@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from redvtp.attention import ATTENTION_NAME, attention_mass
-from redvtp.flops import head_flops, layer_flops
+from redvtp.flops import LanguageFormula
 from redvtp.models.decoder import tail_of_layer
-from redvtp.models.llada_v import TRUE_SHAPE, host_config
+from redvtp.plans import Parts
 
 
-class Pieces(Protocol):
-    """FLOPs of each part, for one sample."""
+class Pieces(Parts, Protocol):
+    """FLOPs of each part, for one sample: the language model's, and those of vision."""
 
     layers: int
 
@@ -36,27 +36,12 @@ class Pieces(Protocol):
     def projector(self, crops: int) -> int:
         """The projector on all patches of so many crops."""
 
-    def layer(self, length: int, tail: int | None = None) -> int:
-        """A decoder layer on ``length`` tokens; ``tail``: tokens whose output is computed (None: all)."""
 
-    def head(self, rows: int) -> int:
-        """The output head on ``rows`` tokens."""
-
-    def scoring(self, rows: int, length: int) -> int:
-        """One layer's attention scores of ``rows`` tokens to all ``length``, which the probe computes again."""
-
-
-def true_config(host: str) -> LlavaOnevisionConfig:
-    """The published 8B shape of a host. They differ in the rows of the head alone: LLaDA-V's builder trims it to
-    its tokenizer, LaViDa's leaves it (official_code §2.1 and §4.1); LaViDa's other sizes are LLaDA-V's (§4)."""
-    rows = {"llada_v": 126349, "lavida": 126464}
-    return host_config(TRUE_SHAPE | {"vocab_size": rows[host]})
-
-
-class Formula:
-    """The products written out."""
+class Formula(LanguageFormula):
+    """The products written out: those of the language model as the package counts each run."""
 
     def __init__(self, config: LlavaOnevisionConfig) -> None:
+        super().__init__(config.text_config)
         self.text, self.vision = config.text_config, config.vision_config
         self.layers = self.text.num_hidden_layers
         self.patches = (self.vision.image_size // self.vision.patch_size) ** 2
@@ -72,18 +57,6 @@ class Formula:
         """Two linear layers."""
         d = self.text.hidden_size
         return 2 * crops * self.patches * (self.vision.hidden_size * d + d * d)
-
-    def layer(self, length: int, tail: int | None = None) -> int:
-        """As the package counts each run (redvtp.flops)."""
-        return layer_flops(self.text, length, tail)
-
-    def head(self, rows: int) -> int:
-        """As the package counts each run."""
-        return head_flops(self.text, rows)
-
-    def scoring(self, rows: int, length: int) -> int:
-        """One product of queries and keys, all heads."""
-        return 2 * rows * length * self.text.hidden_size
 
 
 class Counted:

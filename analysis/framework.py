@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import redvtp
-from analysis import answers, benchmarks
+from analysis import answers, benchmarks, examples
 from analysis.benchmarks import Sample
 from analysis.command import command
 from analysis.profiles import RunContext
@@ -47,16 +47,8 @@ def compute(name: str, seed: int) -> Iterator[dict]:
     host = answers.model(name)
     sample = choose(host, seed)
     found = trace(host, answers.start(host, [sample], redvtp.RedVTP(keep=KEEP)))
-    common = {
-        "host": host.host.name,
-        "model": answers.folder(name),
-        "family": sample.family,
-        "split": sample.split,
-        "seed": seed,
-        "index": sample.index,
-    }
     for row in parts(found, sample):
-        yield common | row
+        yield examples.sample_fields(name, sample) | row
 
 
 def parts(found: Trace, sample: Sample) -> Iterator[dict]:

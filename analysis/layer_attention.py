@@ -32,13 +32,13 @@ from torch import Tensor
 import redvtp
 from analysis import answers, causal_control, subset
 from analysis.benchmarks import Sample
-from analysis.causal_control import END
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 from analysis.step_similarity import importance
 from redvtp.attention import AttentionProbe
 from redvtp.metrics import exact_match
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.selection import Share
 from redvtp.sequence import PADDING, PROMPT, RESPONSE, VISUAL
 
@@ -111,7 +111,7 @@ def denoised(host: redvtp.Model, batch: Sequence[Sample]) -> tuple[dict[Place, T
         before = run.canvas[samples] == mask
         more = run.step()
         steps.append((samples, kind, before, run.canvas[samples] == mask, looking.probe.by_layer))
-    end = run.canvas == host.host.tokenizer.convert_tokens_to_ids(END)
+    end = run.canvas == host.host.tokenizer.convert_tokens_to_ids(END_OF_TURN)
     needed = end.cumsum(1) - end.long() == 0  # up to the first end token
     found: dict[Place, Tensor] = {}
     for step, (samples, kind, before, after, by_layer) in enumerate(steps, start=1):
@@ -122,7 +122,7 @@ def denoised(host: redvtp.Model, batch: Sequence[Sample]) -> tuple[dict[Place, T
                 values = torch.full((len(batch), len(VALUES)), torch.nan)
                 values[samples] = describe(importance(by_layer, (layer,), chosen), even, kind)
                 found[rows, layer, step] = values
-    texts = [host.host.tokenizer.decode(ids).split(END)[0] for ids in run.canvas]
+    texts = [host.host.tokenizer.decode(ids).split(END_OF_TURN)[0] for ids in run.canvas]
     return _with_means(found), [exact_match(text, sample.answer) for text, sample in zip(texts, batch)]
 
 

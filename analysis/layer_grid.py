@@ -14,9 +14,9 @@ import redvtp
 from analysis import answers, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
+from analysis.comparisons import named, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
-from redvtp.metrics import wilson_interval
 from redvtp.pruning import Pruner
 
 BY = ("host", "model", "family", "split", "seed", "method", "layer", "keep")
@@ -51,10 +51,9 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     out = []
     for key, group in groups.items():
         hits = sum(row["exact_match"] for row in group)
-        low, high = wilson_interval(hits, len(group))
         out.append(
             dict(zip(BY, key, strict=True))
-            | {"n": len(group), "exact_match": hits / len(group), "exact_match_low": low, "exact_match_high": high}
+            | {"n": len(group), **named("exact_match", rate(hits, len(group)))}
             | {name: sum(row[name] for row in group) / len(group) for name in MEANS}
             | {"flops_ratio": sum(row["flops"] for row in group) / full}
         )

@@ -16,33 +16,29 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import redvtp
-from analysis import answers, benchmarks, compute, storage
+from analysis import answers, benchmarks, compute
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, difference
-from analysis.flop_pieces import Formula, true_config
+from analysis.comparisons import RESAMPLES, Interval, difference, named, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
-from redvtp.metrics import paired_bootstrap, wilson_interval
+from redvtp.flops import LanguageFormula
+from redvtp.metrics import paired_bootstrap
+from redvtp.models.published import true_config
+from redvtp.plans import forwards, planned, stages
 from redvtp.pruning import Pruner
 
 BY = ("model", "family", "method", "keep")
 HOST = "llada_v"
 MEANS = ("evidence_recall", "tokens_fed", "exact_match")
-Interval = tuple[float, float, float]
-
-
-@functools.cache
-def pieces() -> Formula:
-    """FLOPs of the published LLaDA-V's parts."""
-    return Formula(true_config(HOST))
 
 
 @functools.cache
 def cost(method: str, keep: float, response: int, steps: int) -> int:
     """FLOPs of one answer of the 8B model under a method and ratio; "none" for no pruning."""
-    answer, layers = compute.answer_of(HOST, response, steps), pieces().layers
-    plan = () if method == "none" else compute.planned(pruner(method, keep), steps, layers)
-    return compute.stages(pieces(), answer, compute.forwards(answer, plan, layers)).language
+    answer, config = compute.answer_of(HOST, response, steps), true_config(HOST).text_config
+    plan = planned(None if method == "none" else pruner(method, keep), steps, config.num_hidden_layers)
+    made = forwards(answer, plan, config.num_hidden_layers)
+    return stages(LanguageFormula(config), answer, made, official=True).total
 
 
 def pruner(method: str, keep: float) -> Pruner:
@@ -53,7 +49,7 @@ def pruner(method: str, keep: float) -> Pruner:
 def mean(score: Sequence[float]) -> Interval:
     """The mean with its interval: Wilson's where all scores are 0 or 1."""
     if set(score) <= {0.0, 1.0}:
-        return sum(score) / len(score), *wilson_interval(round(sum(score)), len(score))
+        return rate(round(sum(score)), len(score))
     return paired_bootstrap([0.0] * len(score), score, resamples=RESAMPLES)
 
 
@@ -88,11 +84,6 @@ def summarise(rows: Sequence[Row]) -> Iterator[Row]:
         }  # fmt: skip
 
 
-def named(name: str, values: Interval) -> dict[str, float]:
-    """A value and its interval as fields of a row."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values))
-
-
 def measure(run: RunContext) -> Result:
     """The table of this run's answers, which are computed where they are missing."""
     each = answers.measure(run)
@@ -102,12 +93,12 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"] | {"resamples": RESAMPLES, "image": list(compute.SIZE)},
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
         tolerances={"score": 0.05, "evidence_recall": 0.02, "tokens_fed": 0.02, "exact_match": 0.05},
     ) as m:
         m.each(
-            [{"model": answers.folder(name)} for name in run.profile.models],
-            lambda cell: summarise([row for row in each.rows if row["model"] == cell["model"]]),
+            answers.models(run),
+            lambda cell: summarise(answers.having(each.rows, cell)),
         )
     return m.result
 

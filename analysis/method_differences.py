@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis import answers, storage
+from analysis import answers
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, difference, holm, sign_test
+from analysis.comparisons import RESAMPLES, difference, holm, named, sign_test, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 
@@ -42,14 +42,12 @@ def compare(rows: Sequence[Row]) -> list[Row]:
                 both = sorted(before.keys() & after.keys())
                 if not both:
                     continue
-                gained = sum(after[one] and not before[one] for one in both)
-                lost = sum(before[one] and not after[one] for one in both)
-                middle, low, high = difference(gained, lost, len(both))
+                gained, lost = turned([before[one] for one in both], [after[one] for one in both])
                 found.append(
                     {
                         "model": rows[0]["model"], "family": family, "first": first, "second": second, "keep": keep,
-                        "n": len(both), "gained": gained, "lost": lost, "difference": middle, "difference_low": low,
-                        "difference_high": high, "p": sign_test(gained, lost),
+                        "n": len(both), "gained": gained, "lost": lost,
+                        **named("difference", difference(gained, lost, len(both))), "p": sign_test(gained, lost),
                     }  # fmt: skip
                 )
     adjusted = holm([row["p"] for row in found])
@@ -65,13 +63,13 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"] | {"resamples": RESAMPLES, "pairs": PAIRS},
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
         # One answer more or less moves these; the difference has its interval.
         tolerances=dict.fromkeys(("gained", "lost", "p", "p_holm")),
     ) as m:
         m.each(
-            [{"model": answers.folder(name)} for name in run.profile.models],
-            lambda cell: compare([row for row in each.rows if row["model"] == cell["model"]]),
+            answers.models(run),
+            lambda cell: compare(answers.having(each.rows, cell)),
         )
     return m.result
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import redvtp
-from analysis import answers, benchmarks, storage
+from analysis import answers, benchmarks, examples
 from analysis.command import command
+from analysis.examples import CASES, STAYS, TURNS
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 
@@ -22,41 +23,26 @@ BY = ("host", "model", "family", "split", "seed", "index", "keep")
 
 
 def choose(rows: Sequence[Row], model: str, family: str, seed: int) -> list[tuple[int, str]]:
-    """(index, case) of the samples to show; case is "stays right" or "turns wrong"."""
-    def right(method: str, keep: float) -> dict[int, bool]:
-        wanted = {"model": model, "family": family, "seed": seed, "method": method, "keep": keep}
-        return {row["index"]: row["exact_match"] for row in rows if row.items() >= wanted.items()}
-
-    full, pruned = right("none", 1.0), right("redvtp", 0.25)
-    known = [(index, "stays right" if pruned[index] else "turns wrong") for index in sorted(full) if full[index]]
+    """(index, case) of the samples to show."""
+    full, pruned = (examples.right(rows, model, family, seed, *cell) for cell in (("none", 1.0), ("redvtp", 0.25)))
+    known = [(index, STAYS if pruned[index] else TURNS) for index in sorted(full) if full[index]]
     if family in FIRST:
         return known[:1]
-    cases = [[found for found in known if found[1] == case] for case in ("stays right", "turns wrong")]
+    cases = [[found for found in known if found[1] == case] for case in CASES]
     return [found for case in cases for found in case[:OF_EACH[family]]]
 
 
 def compute(name: str, family: str, seed: int, index: int, case: str) -> Iterator[dict]:
-    """One sample under each ratio; `kept` lists the indices of kept visual tokens, separated by spaces."""
+    """One sample under each ratio."""
     host = answers.model(name)
     sample = benchmarks.get(family).sample(answers.SPLIT, seed, index)
     for ratio in RATIOS:
         answer = host.answer(answers.start(host, [sample], redvtp.RedVTP(keep=ratio)).run()[0])
-        yield {
-            "host": host.host.name,
-            "model": answers.folder(name),
-            "family": family,
-            "split": answers.SPLIT,
-            "seed": seed,
-            "index": index,
-            "keep": ratio,
-            "case": case,
-            "question": sample.question,
-            "answer": sample.answer,
-            "prediction": answer.text,
-            "evidence_recall": redvtp.evidence_recall(answer.layout, sample.evidence),
-            "visual_tokens": answer.visual_tokens,
-            "kept": " ".join(map(str, answer.kept.tolist())),
-        }
+        yield (
+            examples.sample_fields(name, sample)
+            | {"keep": ratio, "case": case}
+            | examples.answer_fields(sample, answer)
+        )
 
 
 def measure(run: RunContext) -> Result:
@@ -70,7 +56,7 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params={"ratios": RATIOS, "of_each": OF_EACH, "first": FIRST},
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
         # Which of two nearly equal tokens is kept may differ between processors.
         tolerances={"evidence_recall": 0.05, "kept": None},
     ) as m:

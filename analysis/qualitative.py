@@ -8,11 +8,13 @@ with place, step, text and confidence.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import redvtp
-from analysis import answers, benchmarks, storage
+from analysis import answers, benchmarks, examples
 from analysis.command import command
+from analysis.examples import STAYS, TURNS
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from analysis.trace import as_json, trace
@@ -20,23 +22,18 @@ from redvtp.metrics import exact_match
 
 FAMILIES = ("doc", "info")
 KEEP = 0.25  # as in the paper
-CASES = ("stays right", "turns wrong")
 BY = ("host", "model", "family", "split", "seed", "index", "case", "keep")
 
 
 def choose(rows: Sequence[Row], model: str, family: str, seed: int) -> list[tuple[int, str, float]]:
     """(index, case, ratio) of the sample of each case; a case that there is none of is left out."""
-
-    def right(method: str, keep: float) -> dict[int, bool]:
-        wanted = {"model": model, "family": family, "seed": seed, "method": method, "keep": keep}
-        return {row["index"]: row["exact_match"] for row in rows if row.items() >= wanted.items()}
-
+    right = functools.partial(examples.right, rows, model, family, seed)
     full = right("none", 1.0)
     known = sorted(index for index in full if full[index])
     ratios = sorted({row["keep"] for row in rows if row["method"] == "redvtp" and row["keep"] <= KEEP}, reverse=True)
     pruned = {keep: right("redvtp", keep) for keep in ratios}
-    stays = [(index, CASES[0], KEEP) for index in known if pruned.get(KEEP, {}).get(index)]
-    turns = [(index, CASES[1], keep) for keep in ratios for index in known if not pruned[keep][index]]
+    stays = [(index, STAYS, KEEP) for index in known if pruned.get(KEEP, {}).get(index)]
+    turns = [(index, TURNS, keep) for keep in ratios for index in known if not pruned[keep][index]]
     return stays[:1] + turns[:1]
 
 
@@ -47,22 +44,11 @@ def compute(name: str, family: str, seed: int, index: int, case: str, keep: floa
     for ratio in (1.0, keep):
         found = trace(host, answers.start(host, [sample], redvtp.RedVTP(keep=ratio)))
         answer = found.answer
-        yield {
-            "host": host.host.name,
-            "model": answers.folder(name),
-            "family": family,
-            "split": answers.SPLIT,
-            "seed": seed,
-            "index": index,
+        yield examples.sample_fields(name, sample) | {
             "keep": ratio,
             "case": case,
-            "question": sample.question,
-            "answer": sample.answer,
-            "prediction": answer.text,
+            **examples.answer_fields(sample, answer),
             "right": exact_match(answer.text, sample.answer),
-            "evidence_recall": redvtp.evidence_recall(answer.layout, sample.evidence),
-            "visual_tokens": answer.visual_tokens,
-            "kept": " ".join(map(str, answer.kept.tolist())),
             "steps": answer.steps,
             "tokens_fed": answer.tokens_fed,
             "formed": as_json(found.tokens),
@@ -79,7 +65,7 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params={"keep": KEEP},
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
         # Which of two nearly equal tokens is kept may differ between processors.
         tolerances={"evidence_recall": 0.05, "kept": None, "formed": None},
     ) as m:

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import stats
 
-from analysis import answers, storage
+from analysis import answers
 from analysis.command import command
-from analysis.failures import models, of_model
+from analysis.failures import of_model
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from analysis.survival import Case, by_method, sets
@@ -138,10 +138,10 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"] | {"resamples": RESAMPLES},
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
         tolerances={"p": None, "correlation": None, "right": None},
     ) as m:
-        m.each(models(run), lambda cell: compute(of_model(each.rows, cell["model"], METHODS)))
+        m.each(answers.models(run), lambda cell: compute(of_model(each.rows, cell["model"], METHODS)))
     return m.result
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from analysis import answers, chance, storage
 from analysis.command import command
+from analysis.comparisons import named, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
-from redvtp.metrics import exact_match, wilson_interval
+from redvtp.metrics import exact_match
 
 BY = ("host", "model", "family", "split", "seed", "shortcut")
 RUNS = {"none": "full", "blank": "blank", "unasked": "unasked"}
@@ -46,12 +47,10 @@ def summarise(rows: Iterable[Row], guessed: Sequence[Row], data: str) -> list[Ro
                 hits[None, None, name].append(right)
     out = []
     for (host, model, shortcut), found in hits.items():
-        low, high = wilson_interval(sum(found), len(found))
         out.append(
             {"host": host, "model": model}
             | {name: first[name] for name in ("family", "split", "seed")}
-            | {"shortcut": shortcut, "n": len(found), "exact_match": sum(found) / len(found)}
-            | {"exact_match_low": low, "exact_match_high": high}
+            | {"shortcut": shortcut, "n": len(found), **named("exact_match", rate(sum(found), len(found)))}
             | {"chance": chance.levels(guessed)[first["family"]], "data": data}
         )
     return out
@@ -67,13 +66,11 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"],
-        inputs=data | {"answers": storage.digest(each.rows), "chance": storage.digest(guessed.rows)},
+        inputs=answers.inputs(each) | {"chance": storage.digest(guessed.rows)},
     ) as m:
         m.each(
             [{"family": family, "seed": seed} for family in run.profile.families for seed in run.seeds],
-            lambda cell: summarise(
-                [row for row in each.rows if row.items() >= cell.items()], guessed.rows, data[f"data {cell['family']}"]
-            ),
+            lambda cell: summarise(answers.having(each.rows, cell), guessed.rows, data[f"data {cell['family']}"]),
         )
     return m.result
 

@@ -14,20 +14,21 @@ from scipy import stats
 from torch import Tensor
 
 import redvtp
-from analysis import answers, benchmarks
+from analysis import answers, benchmarks, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
+from redvtp.models.prompts import END_OF_TURN
 
 BY = ("host", "model", "family", "split", "seed", "rule", "layers", "step")
-RULES = {"none": (), "stop": ("<|eot_id|>",)}
+RULES = {"none": (), "stop": (END_OF_TURN,)}
 RESAMPLES = 2000
 
 
 def families(run: RunContext) -> list[str]:
     """The profile's families that take more than two steps."""
-    return [family for family in run.profile.families if benchmarks.get(family).protocol.steps > 2]
+    return [family for family in run.profile.families if answers.is_long(family)]
 
 
 def layer_groups(layers: int) -> dict[str, tuple[int, ...]]:
@@ -129,8 +130,7 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params={"split": answers.SPLIT, "resamples": RESAMPLES},
-        inputs={f"weights {answers.folder(name)}": answers.weights_hash(name)}
-        | answers.data_hashes(sample for samples in cells.values() for sample in samples),
+        inputs=subset.inputs([name], cells),
         # Where runs have ended depends on how many there are.
         tolerances={"ended": None, "undefined": None},
     ) as m:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from analysis import benchmarks
+from analysis.answers import is_long
 from analysis.results import Row
 
 LONG, SHORT = "long answers", "two-token answers"
@@ -47,11 +48,6 @@ def things(family: str, split: str, seed: int, index: int) -> int:
     """Distinct evidence boxes of all questions about a sample's page: fields, bars, parts or objects."""
     page = benchmarks.get(family).page(split, seed, index)
     return len({box for query in page.queries for box in query.evidence})
-
-
-def is_long(family: str) -> bool:
-    """Whether a family is answered in more than two steps."""
-    return benchmarks.get(family).protocol.steps > 2
 
 
 def at_risk(rows: Iterable[Row]) -> set[tuple]:

@@ -12,27 +12,18 @@ Source: official_code §2.4 to §2.6, §4.2 and §4.3. One image a prompt; sever
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
-from redvtp.models import lavida_layout
-from redvtp.models.anyres import config_layout
-from redvtp.models.llada_v import TRUE_SHAPE, host_config
-from redvtp.sequence import THUMBNAIL, VISUAL, Layout
+from redvtp.models.prompts import TOKENS_BEFORE_IMAGE, prompt_tokens
+from redvtp.models.published import true_layout
+from redvtp.sequence import count_kinds
 
 BY = ("host", "use", "width", "height", "question_tokens")
-
-PREFIX_TOKENS = 47
-"""Before the image: start, system message and the user's header (official_code §2.6)."""
-
-SUFFIX_TOKENS = 6
-"""Behind the question: end of turn, and the assistant's header with its two newlines, each a token
-(official_code §2.6, inferred there for the 47 in the same way)."""
 
 QUESTION_TOKENS = (8, 16, 32, 64)
 """Assumed lengths of a question, with its " /no_think" or task instruction."""
@@ -92,29 +83,18 @@ class Packing:
         crop: side of a tile in pixels.
         side: tokens along a tile's side.
         max_tiles: map area in tiles above which it is shrunk; None for no such cap.
-        layout: the package's own layout of an image of (width, height).
     """
 
     canvases: tuple[tuple[int, int], ...]
     crop: int
     side: int
     max_tiles: int | None
-    layout: Callable[[int, int], Layout]
 
-
-published = functools.cache(lambda: host_config(TRUE_SHAPE))
-"""LLaDA-V's published config, built once."""
 
 PACKINGS = {
-    "llada_v": Packing(
-        tuple((384 * i, 384 * j) for i in range(1, 7) for j in range(1, 7)), 384, 27, 4,
-        lambda width, height: config_layout(published(), width, height),
-    ),
-    "lavida": Packing(
-        ((384, 768), (768, 384), (768, 768), (1152, 384), (384, 1152)), 384, 14, None,
-        lambda width, height: lavida_layout.lavida_layout(0, width, height),
-    ),
-}  # fmt: skip
+    "llada_v": Packing(tuple((384 * i, 384 * j) for i in range(1, 7) for j in range(1, 7)), 384, 27, 4),
+    "lavida": Packing(((384, 768), (768, 384), (768, 768), (1152, 384), (384, 1152)), 384, 14, None),
+}
 """By host; the numbers are written out from official_code §2.4 and §4.2, apart from the package's own."""
 
 
@@ -144,8 +124,7 @@ def geometry(host: str, width: int, height: int) -> Geometry:
 
 def image_row(host: str, width: int, height: int) -> dict:
     """Visual tokens of one image: by kind from the package's layout, and in all from the closed form."""
-    shape, layout = geometry(host, width, height), PACKINGS[host].layout(width, height)
-    visual = layout.kind[0] == VISUAL
+    shape, counts = geometry(host, width, height), count_kinds(true_layout(host, width, height))
     return {
         "tiles_wide": shape.tiles_wide,
         "tiles_high": shape.tiles_high,
@@ -154,16 +133,11 @@ def image_row(host: str, width: int, height: int) -> dict:
         "shrink": round(shape.shrink, 3),
         "used_width": shape.width,
         "used_height": shape.height,
-        "thumbnail": int((visual & (layout.tile[0] == THUMBNAIL)).sum()),
-        "newlines": int((visual & layout.newline[0]).sum()),
-        "visual_tokens": int(visual.sum()),
+        "thumbnail": counts["thumbnail"],
+        "newlines": counts["newlines"],
+        "visual_tokens": sum(counts.values()),
         "formula_tokens": shape.tokens,
     }
-
-
-def prompt_tokens(question: int) -> int:
-    """Text tokens of a prompt with one image whose question has ``question`` tokens."""
-    return PREFIX_TOKENS + question + SUFFIX_TOKENS
 
 
 def listed(host: str) -> Iterator[dict]:
@@ -192,7 +166,7 @@ def swept(host: str) -> Iterator[dict]:
 def measure(run: RunContext) -> Result:
     """The counts of both hosts. Nothing is sampled: every size of a run gives the same rows."""
     uses = {"listed": listed, "swept": swept}
-    with Measurement("token_counts", run, by=BY, link="flops", params={"prefix": PREFIX_TOKENS}) as m:
+    with Measurement("token_counts", run, by=BY, link="flops", params={"prefix": TOKENS_BEFORE_IMAGE}) as m:
         m.each(
             [{"host": host, "use": use} for host in PACKINGS for use in uses],
             lambda cell: uses[cell["use"]](cell["host"]),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import redvtp
 from redvtp.generation import Decoding
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.sequence import Layout
 
-END = "<|eot_id|>"
 DIGITS = 4  # of a confidence
 
 
@@ -105,7 +105,7 @@ def from_json(text: str) -> tuple[Token, ...]:
 
 def shown(text: str) -> str:
     """A token as a figure shows it: the end of the turn as a square, a space as an open box."""
-    return {END: "∎", " ": "␣", "\n": "↵"}.get(text, text)
+    return {END_OF_TURN: "∎", " ": "␣", "\n": "↵"}.get(text, text)
 
 
 def spelled(tokens: dict[int, Token], length: int) -> str:

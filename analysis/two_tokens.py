@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from analysis import answers, benchmarks, storage
+from analysis import answers, benchmarks
 from analysis.command import command
+from analysis.comparisons import named, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
-from redvtp.metrics import wilson_interval
 
 BY = ("host", "model", "family", "split", "seed", "method", "params", "keep", "committed")
 METHODS = ("none", "redvtp", "llada_fastv", "random", "oracle")
@@ -58,9 +58,7 @@ def _rates(found: Sequence[dict[str, bool]]) -> Row:
     """The share of each outcome, with its Wilson interval (95%)."""
     row: Row = {}
     for name in RATES:
-        hits = sum(one[name] for one in found)
-        low, high = wilson_interval(hits, len(found))
-        row |= {name: hits / len(found), f"{name}_low": low, f"{name}_high": high}
+        row |= named(name, rate(sum(one[name] for one in found), len(found)))
     return row
 
 
@@ -73,11 +71,11 @@ def measure(run: RunContext) -> Result:
         by=BY,
         link="mini",
         params=each.provenance["params"],
-        inputs=each.provenance["inputs"] | {"answers": storage.digest(each.rows)},
+        inputs=answers.inputs(each),
     ) as m:
         m.each(
             answers.groups(run, families(run)),
-            lambda cell: summarise([row for row in each.rows if row.items() >= cell.items()]),
+            lambda cell: summarise(answers.having(each.rows, cell)),
         )
     return m.result
 

@@ -16,6 +16,7 @@ from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
 from redvtp.models.checkpoint import CheckpointError, read_json
 from redvtp.models.llada_v import LladaV
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.pruning.base import Pruner
 from redvtp.sequence import Layout
 
@@ -112,13 +113,13 @@ class Model:
     ) -> Decoding:
         """A batch before its first step (see redvtp.generation.Decoding).
 
-        ``stop`` defaults to ``("<|eot_id|>",)``, which the official evaluation always adds (official_code §3.3).
+        ``stop`` defaults to the end of the turn, which the official evaluation always adds (official_code §3.3).
         """
         known = [field.name for field in fields(Settings)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ValueError(f"unknown setting {unknown[0]!r}: expected one of {', '.join(known)}")
-        settings.setdefault("stop", ("<|eot_id|>",))
+        settings.setdefault("stop", (END_OF_TURN,))
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
         suffix = self.encode(chosen.suffix)
@@ -154,20 +155,37 @@ class Model:
         )
 
 
+def model_folder(name: str | Path) -> Path:
+    """A folder, or the one of that name in ``data/``, e.g. "mini/llada_v".
+
+    Raises:
+        CheckpointError: no such folder.
+    """
+    for folder in (Path(name), DATA / name):
+        if str(name) and folder.is_dir():
+            return folder
+    shipped = sorted(str(path.parent.relative_to(DATA)) for path in DATA.glob("mini/*/config.json"))
+    raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
+
+
+def host_class(folder: Path) -> type[LladaV]:
+    """The host of a model folder: that of its ``redvtp.json``, or LLaDA-V where there is none.
+
+    Raises:
+        CheckpointError: an unknown host.
+    """
+    own = folder / "redvtp.json"
+    host = read_json(own).get("host") if own.is_file() else LladaV.name
+    if host not in HOSTS:
+        raise CheckpointError(f"{own}: unknown host {host!r}, expected one of {', '.join(HOSTS)}")
+    return HOSTS[host]
+
+
 def load(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Model:
     """A model by folder, or by its name in ``data/``, e.g. "mini/llada_v".
 
     Raises:
         CheckpointError: no such folder, or one that does not hold a model of a known host.
     """
-    folder = Path(name)
-    if str(name) and not folder.is_dir() and (DATA / name).is_dir():
-        folder = DATA / name
-    if not str(name) or not folder.is_dir():
-        shipped = sorted(str(p.parent.relative_to(DATA)) for p in DATA.glob("mini/*/config.json"))
-        raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
-    own = folder / "redvtp.json"
-    host = read_json(own).get("host") if own.is_file() else LladaV.name
-    if host not in HOSTS:
-        raise CheckpointError(f"{own}: unknown host {host!r}, expected one of {', '.join(HOSTS)}")
-    return Model(HOSTS[host].from_folder(folder, dtype=dtype, device=device))
+    folder = model_folder(name)
+    return Model(host_class(folder).from_folder(folder, dtype=dtype, device=device))

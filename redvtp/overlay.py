@@ -49,6 +49,11 @@ def over_columns(layout: Layout, visual: Tensor) -> Tensor:
     return values
 
 
+def drawn_scores(attention: Tensor, undecided: Tensor) -> Tensor:
+    """``[n]`` mean of a step's attention ``[G, n]`` over the rows still masked after it, or over all where none is."""
+    return attention[undecided].mean(0) if bool(undecided.any()) else attention.mean(0)
+
+
 def kept_picture(image: Image.Image, before: Layout, scores: Tensor, after: Layout, index: int = 0) -> Image.Image:
     """Four panels: scores and kept cells, over the tiles and over the thumbnail (two where there is none).
 

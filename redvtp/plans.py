@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from transformers import LlamaConfig
 
-from redvtp.flops import head_flops, layer_flops
 from redvtp.generation.sampling import even_quotas
 from redvtp.pruning import Pruner
 from redvtp.selection import Count, Cut, Share
@@ -63,6 +62,19 @@ class Forward:
     rows: int = 0
 
 
+class Parts(Protocol):
+    """FLOPs of each part of a language model, for one sample (redvtp.flops.LanguageFormula has them)."""
+
+    def layer(self, length: int, tail: int | None = None) -> int:
+        """A decoder layer on ``length`` tokens; ``tail``: tokens whose output is computed (None: all)."""
+
+    def head(self, rows: int) -> int:
+        """The output head on ``rows`` tokens."""
+
+    def scoring(self, rows: int, length: int) -> int:
+        """One layer's attention scores of ``rows`` tokens to all ``length``, which the probe computes again."""
+
+
 @dataclass(frozen=True)
 class Stages:
     """FLOPs of one answer by the language model: decoder layers in step 1 and in all later steps, head, scoring."""
@@ -74,7 +86,7 @@ class Stages:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The language model in all steps, scoring included."""
         return self.first + self.later + self.head + self.scoring
 
 
@@ -120,20 +132,18 @@ def forwards(task: Task, plan: Sequence[PlannedCut], layers: int) -> list[Forwar
     return made
 
 
-def stages(config: LlamaConfig, task: Task, made: Sequence[Forward], official: bool = False) -> Stages:
+def stages(parts: Parts, task: Task, made: Sequence[Forward], official: bool = False) -> Stages:
     """FLOPs of these forwards as this package runs them, or as the ``official`` code does: the head and the last
     layer on every token, where here only rows still masked, and of the last layer the response, are computed."""
 
     def layers(one: Forward) -> int:
         before = Counter(one.lengths[:-1])
-        last = layer_flops(config, one.lengths[-1], None if official else task.response)
-        return sum(times * layer_flops(config, length) for length, times in before.items()) + last
+        last = parts.layer(one.lengths[-1], None if official else task.response)
+        return sum(times * parts.layer(length) for length, times in before.items()) + last
 
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    width = config.num_attention_heads * head
     return Stages(
         first=layers(made[0]),
         later=sum(map(layers, made[1:])),
-        head=sum(head_flops(config, one.lengths[-1] if official else one.masked) for one in made),
-        scoring=sum(2 * one.rows * one.lengths[layer - 1] * width for one in made for layer in one.scored),
+        head=sum(parts.head(one.lengths[-1] if official else one.masked) for one in made),
+        scoring=sum(parts.scoring(one.rows, one.lengths[layer - 1]) for one in made for layer in one.scored),
     )

@@ -5,7 +5,7 @@ A batch is padded on the left, so that the response is the same tail slice in ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -173,6 +173,22 @@ def even_cells(x0: float, y0: float, x1: float, y1: float, rows: int, columns: i
 def is_tile(layout: Layout) -> Tensor:
     """``[B, T]`` True for tokens of the tiles: neither thumbnail nor newline."""
     return (layout.kind == VISUAL) & (layout.tile > THUMBNAIL) & ~layout.newline
+
+
+def count_kinds(layout: Layout, kept: Collection[int] | None = None) -> dict[str, int]:
+    """How many of the first sample's visual tokens are thumbnail, tile and newline tokens.
+
+    Args:
+        kept: indices of those that count; None for all.
+    """
+    columns = torch.nonzero(layout.kind[0] == VISUAL).flatten()
+    chosen = columns if kept is None else columns[sorted(kept)]
+    newline, thumbnail = layout.newline[0, chosen], layout.tile[0, chosen] == THUMBNAIL
+    return {
+        "thumbnail": int(thumbnail.sum()),
+        "tiles": int((~thumbnail & ~newline).sum()),
+        "newlines": int(newline.sum()),
+    }
 
 
 def coverage(box: Tensor, evidence: Sequence[Sequence[float]]) -> Tensor:

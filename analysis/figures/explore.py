@@ -13,7 +13,8 @@ from analysis.explore import Compared
 from analysis.figures import token_maps
 from analysis.trace import Trace
 from redvtp.metrics import exact_match
-from redvtp.sequence import VISUAL
+from redvtp.overlay import drawn_scores
+from redvtp.sequence import THUMBNAIL, VISUAL
 
 SIDE = 2.0  # height of a line of maps, at most, in inches
 
@@ -38,7 +39,7 @@ def label(found: Compared) -> str:
 def _draw_run(axes: Any, found: Compared, one: Trace, name: str, step: int) -> None:
     image, evidence = found.asked.image, found.asked.evidence
     at = one.steps[step - 1]
-    scores = at.scores if at.scores is not None else at.attention.mean(0)
+    scores = drawn_scores(at.attention, at.undecided)
     top = float(scores.max())
     for axis, thumbnail, what in ((axes[0], False, "tiles"), (axes[1], True, "thumbnail")):
         if not token_maps.cells(at.layout, thumbnail):
@@ -83,13 +84,14 @@ def score_table(found: Compared, step: int = 1, most: int = 10) -> pd.DataFrame:
     """The visual tokens with the highest scores at a step of the unpruned run, and whether the pruned one kept them."""
     number = explore.at_step(found.full, step)
     at = found.full.steps[number - 1]
-    scores = at.scores if at.scores is not None else at.attention.mean(0)
+    scores = drawn_scores(at.attention, at.undecided)
     columns = at.layout.columns_of(VISUAL)[0]
     kept = set(found.pruned.answer.kept.tolist())
     rows = []
     for rank, index in enumerate(torch.sort(scores, descending=True, stable=True).indices[:most].tolist(), 1):
         column = int(columns[index])
-        kind = "newline" if at.layout.newline[0, column] else "thumbnail" if at.layout.tile[0, column] == 0 else "tile"
+        whole = at.layout.tile[0, column] == THUMBNAIL
+        kind = "newline" if at.layout.newline[0, column] else "thumbnail" if whole else "tile"
         box = [round(edge) for edge in at.layout.box[0, column].nan_to_num().tolist()]
         rows.append({"rank": rank, "token": index, "kind": kind, "score": float(scores[index]),
                      "pixels": "" if kind == "newline" else str(tuple(box)), "kept": index in kept})  # fmt: skip

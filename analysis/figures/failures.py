@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import plots
 from analysis.figures import method_differences, rates, recall_effect
-from analysis.figures.recall_effect import METHODS, SETS, frame
+from analysis.figures.recall_effect import METHODS, SETS
 from analysis.profiles import RunContext
 from analysis.results import Result
 from analysis.survival import LONG
@@ -24,7 +24,7 @@ MOST_COVERED = "75% to 100%"
 def draw_groups(result: Result, run: RunContext) -> Any:
     """RedVTP's survivors by kind of question, things on the page, visual tokens and letters of the answer."""
     plots.use_style()
-    rows = frame(result)
+    rows = rates.of_first_model(result)
     rows = rows[rows["method"] == "redvtp"]
     figure = plt.figure(figsize=(plots.WIDTH["page"], 5.6))
     kinds = rows[(rows["group"] == "kind")]
@@ -72,13 +72,13 @@ def table(result: Result) -> pd.DataFrame:
 
 def sentence(result: Result, effect: Result, differences: Result) -> str:
     """What the figures show, in numbers."""
-    rows = frame(result)
+    rows = rates.of_first_model(result)
     parts = [
         f"On the mini model {rows['model'].iloc[0]}, right without pruning and still open at the cut: "
         f"{'; '.join(_survivors(rows))}.",
-        recall_effect.verdict(frame(effect)),
+        recall_effect.verdict(rates.of_first_model(effect)),
         _same_recall(rows),
-        method_differences.verdict(frame(differences)),
+        method_differences.verdict(rates.of_first_model(differences)),
     ]
     return " ".join(part for part in parts if part)
 

@@ -10,15 +10,16 @@ import pandas as pd
 import torch
 from matplotlib.colors import ListedColormap
 
-from analysis import answers, benchmarks, plots
+from analysis import answers, plots
 from analysis.benchmarks import Sample
+from analysis.examples import sample_of
 from analysis.figures import token_maps
 from analysis.framework import KEEP, LEVELS
 from analysis.profiles import RunContext
 from analysis.results import Result
 from analysis.trace import shown
 from redvtp.metrics import exact_match
-from redvtp.sequence import Layout
+from redvtp.sequence import Layout, count_kinds
 
 SEGMENTS = {
     "thumbnail": ("thumbnail", plots.BLUE),
@@ -36,16 +37,10 @@ def part(result: Result, name: str) -> pd.DataFrame:
     return rows.sort_values("place").reset_index(drop=True)
 
 
-def sample_of(result: Result) -> Sample:
-    """The sample that the run was about."""
-    row = result.rows[0]
-    return benchmarks.get(row["family"]).sample(row["split"], int(row["seed"]), int(row["index"]))
-
-
 def draw(result: Result, run: RunContext) -> Any:
     """Above: the image, scores and kept tokens. Middle: attention and sorted scores. Below: every step to scale."""
     plots.use_style()
-    sample, tokens = sample_of(result), part(result, "token")
+    sample, tokens = sample_of(result.rows[0]), part(result, "token")
     layout = token_maps.layout_of(answers.model(run.profile.models[0]), sample.image)
     count = len(part(result, "step"))
     heights = (3.2 if wide(sample) else 2.3, 2.2, 0.8 + 0.26 * count)
@@ -70,7 +65,7 @@ def wide(sample: Sample) -> bool:
 def _draw_maps(figure: Any, sample: Sample, layout: Layout, tokens: pd.DataFrame) -> None:
     scores, size = torch.tensor(tokens["score"].to_numpy(dtype=float)), sample.image.size
     kept = set(tokens.index[tokens["kept"].astype(bool)])
-    counts, stay = token_maps.kinds(layout), token_maps.kinds(layout, kept)
+    counts, stay = count_kinds(layout), count_kinds(layout, kept)
     axes = figure.subplots(2, 2).flat if wide(sample) else figure.subplots(1, 4)
     asked = sample.question.partition("\n")[0]
     token_maps.draw_image(axes[0], sample.image, sample.evidence)
@@ -95,7 +90,7 @@ def _draw_attention(figure: Any, result: Result, layout: Layout, tokens: pd.Data
         left.axhspan(place - 0.5, place + 0.5, color="white", alpha=0.6, linewidth=0)
         left.annotate("committed", (1.005, place), xycoords=left.get_yaxis_transform(), fontsize=6, va="center",
                       color=plots.RED)  # fmt: skip
-    edges = np.cumsum(list(token_maps.kinds(layout).values()))[:1]
+    edges = np.cumsum(list(count_kinds(layout).values()))[:1]
     for edge in edges:
         left.axvline(edge - 0.5, color="white", linewidth=1)
     left.set_title("e  attention in step 1, mean over heads and layers (square root)", fontsize=8)
@@ -116,7 +111,7 @@ def _draw_steps(figure: Any, result: Result, layout: Layout, tokens: pd.DataFram
     steps, commits = part(result, "step"), part(result, "commit")
     kept = set(tokens.index[tokens["kept"].astype(bool)])
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.5), sharey=True)
-    whole, short = token_maps.kinds(layout), token_maps.kinds(layout, kept)
+    whole, short = count_kinds(layout), count_kinds(layout, kept)
     for height, step in steps.iterrows():
         visual = whole if step["visual"] == sum(whole.values()) else short
         lengths = visual | {"prompt": step["prompt"], "response": step["response"]}

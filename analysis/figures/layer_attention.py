@@ -7,7 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from analysis import benchmarks, plots
+from analysis import plots
+from analysis.answers import is_long
 from analysis.figures import rates
 from analysis.figures.fewer import caption
 from analysis.layer_attention import KINDS, VALUES
@@ -27,7 +28,7 @@ def frame(result: Result) -> pd.DataFrame:
     """The rows, several seeds as the mean of their values and interval ends; step 0 is the mean over the steps."""
     rows = pd.DataFrame(result.rows)
     rows["step"] = rows["step"].fillna(0).astype(int)
-    rows["long"] = [benchmarks.get(family).protocol.steps > 2 for family in rows["family"]]
+    rows["long"] = [is_long(family) for family in rows["family"]]
     by = ["host", "model", "family", "long", "rows", "layer", "step"]
     return rows.groupby(by, sort=False).mean(numeric_only=True).drop(columns="seed").reset_index()
 

@@ -18,16 +18,10 @@ KEEP = 0.25
 SETTING = (32, 16)  # of the column of FLOPs: DocVQA and InfoVQA
 
 
-def frame(result: Result) -> pd.DataFrame:
-    """The rows of the first model."""
-    rows = pd.DataFrame(result.rows)
-    return rows[rows["model"] == rows["model"].iloc[0]]
-
-
 def draw(result: Result, run: RunContext) -> Any:
     """Difference in score to the unpruned run with 95% intervals: a column a ratio, a line a family."""
     plots.use_style()
-    rows = frame(result)
+    rows = rates.of_first_model(result)
     rows = rows[rows["method"].isin(DRAWN)]
     ratios, families = sorted(rows["keep"].unique(), reverse=True), list(dict.fromkeys(rows["family"]))[::-1]
     figure, axes = plt.subplots(1, len(ratios), figsize=(plots.WIDTH["page"], 0.9 + 0.34 * len(families)), sharex=True,
@@ -54,7 +48,7 @@ def table(result: Result) -> pd.DataFrame:
 
     Scores are in percent with their interval; a dagger marks those whose difference to unpruned excludes zero.
     """
-    rows = frame(result)
+    rows = rates.of_first_model(result)
     lines = []
     order = [("none", 1.0)] + [
         (method, keep)
@@ -99,7 +93,7 @@ def long_table(result: Result) -> pd.DataFrame:
 
 def sentence(result: Result) -> str:
     """What the table shows, in numbers, and what it is not."""
-    rows = frame(result)
+    rows = rates.of_first_model(result)
 
     def moved(method: str, keep: float, sign: int) -> list[str]:
         part = rows[(rows["method"] == method) & (rows["keep"] == keep)]

@@ -8,28 +8,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Rectangle
 
-import redvtp
 from analysis import answers, benchmarks, plots, pruning_maps
+from analysis.examples import kept_of, sample_of
+from analysis.figures import token_maps
 from analysis.profiles import RunContext
 from analysis.results import Result
 from redvtp.metrics import exact_match
-from redvtp.sequence import VISUAL, Layout, is_tile
-
-DIMMED = 0.25
-
-
-def kept_mask(layout: Layout, kept: set[int], size: tuple[int, int]) -> np.ndarray:
-    """``[H, W]`` True where a kept tile token's cell covers the pixel's centre; size is (width, height)."""
-    visual = layout.columns_of(VISUAL)[0]
-    shown = is_tile(layout)[0, visual]
-    mask = np.zeros((size[1], size[0]), dtype=bool)
-    for index in sorted(kept):
-        if bool(shown[index]):
-            x0, y0, x1, y1 = (round(edge) for edge in layout.box[0, visual[index]].tolist())
-            mask[y0:y1, x0:x1] = True
-    return mask
+from redvtp.overlay import DIMMED
+from redvtp.sequence import Layout
 
 
 def draw(result: Result, run: RunContext, families: Sequence[str]) -> Any:
@@ -45,10 +32,7 @@ def draw(result: Result, run: RunContext, families: Sequence[str]) -> Any:
         raise ValueError(f"no sample of {names} was answered rightly without pruning, so there is none to show")
     host = answers.model(run.profile.models[0])
     shown = [part for _, part in rows.groupby(["family", "case", "index"], sort=False)]
-    samples = [
-        benchmarks.get(row["family"]).sample(answers.SPLIT, int(row["seed"]), int(row["index"]))
-        for row in (part.iloc[0] for part in shown)
-    ]
+    samples = [sample_of(part.iloc[0]) for part in shown]
     ratios = sorted(rows["keep"].unique(), reverse=True)
     heights = [min(0.9, max(0.35, sample.image.height / sample.image.width)) for sample in samples]
     figure, axes = plt.subplots(
@@ -56,7 +40,7 @@ def draw(result: Result, run: RunContext, families: Sequence[str]) -> Any:
         figsize=(plots.WIDTH["page"], 2.0 * sum(heights) + 0.6 * len(samples) + 0.4),
     )  # fmt: skip
     for line, sample, part in zip(axes, samples, shown):
-        layout = host.host.begin([redvtp.Prompt(sample.question, [sample.image])], length=1).layout
+        layout = token_maps.layout_of(host, sample.image)
         for axis, ratio in zip(line, ratios):
             _draw_kept(axis, sample, layout, part[part["keep"] == ratio].iloc[0])
     note = "box: evidence; dimmed: dropped tile tokens; recall: share of the evidence still covered"
@@ -67,12 +51,10 @@ def draw(result: Result, run: RunContext, families: Sequence[str]) -> Any:
 def _draw_kept(axis: Any, sample: benchmarks.Sample, layout: Layout, row: pd.Series) -> None:
     pixels = np.asarray(sample.image).astype(float) / 255
     if row["keep"] < 1:
-        mask = kept_mask(layout, set(map(int, row["kept"].split())), sample.image.size)
-        pixels = np.where(mask[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
+        there = token_maps.kept_cells(layout, kept_of(row), sample.image.size)
+        pixels = np.where(there[..., None], pixels, 0.5 + (pixels - 0.5) * DIMMED)
     axis.imshow(pixels, interpolation="nearest", extent=(0, sample.image.width, sample.image.height, 0))
-    for x0, y0, x1, y1 in sample.evidence:
-        corner, shape = (x0, y0), (x1 - x0, y1 - y0)
-        axis.add_patch(Rectangle(corner, *shape, fill=False, edgecolor=plots.ORANGE, linewidth=1.6))
+    token_maps.outline(axis, sample.evidence)
     right = exact_match(row["prediction"], sample.answer)
     said = row["prediction"] if len(row["prediction"]) <= 16 else row["prediction"][:15] + "…"
     head = f"r = {row['keep']:.0%}, recall {row['evidence_recall']:.2f}"

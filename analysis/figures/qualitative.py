@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import answers, benchmarks, plots
+from analysis.examples import CASES, kept_of, sample_of
 from analysis.figures import token_maps
 from analysis.profiles import RunContext
-from analysis.qualitative import CASES, FAMILIES, KEEP
+from analysis.qualitative import FAMILIES, KEEP
 from analysis.results import Result
 from analysis.trace import Token, from_json, spelled
 
@@ -36,12 +37,7 @@ def draw(result: Result, run: RunContext) -> Any:
     if not shown:
         raise ValueError("no doc or info sample was answered rightly without pruning, so there is none to show")
     host = answers.model(run.profile.models[0])
-    samples = [
-        benchmarks.get(part.iloc[0]["family"]).sample(
-            answers.SPLIT, int(part.iloc[0]["seed"]), int(part.iloc[0]["index"])
-        )
-        for part in shown
-    ]
+    samples = [sample_of(part.iloc[0]) for part in shown]
     heights = [0.55 + 1.75 * min(1.0, max(0.45, sample.image.height / sample.image.width)) for sample in samples]
     figure = plt.figure(figsize=(plots.WIDTH["page"], sum(heights) + 0.4))
     # A single subfigure comes without its list.
@@ -64,10 +60,10 @@ def _draw_example(figure: Any, sample: benchmarks.Sample, layout: Any, part: pd.
     token_maps.draw_image(left, sample.image, sample.evidence)
     asked = sample.question.partition("\n")[0]
     left.set_title(f"{sample.family} {sample.index}, {full['case']}\n{asked}", fontsize=8)
-    kept = token_maps.kept_cells(layout, set(map(int, pruned["kept"].split())), sample.image.size)
-    token_maps.draw_kept(middle, sample.image, kept, sample.evidence)
-    count = len(pruned["kept"].split())
-    middle.set_title(f"r = {pruned['keep']:.0%}: {count} of {pruned['visual_tokens']} tokens\nevidence recall "
+    kept = kept_of(pruned)
+    there = token_maps.kept_cells(layout, kept, sample.image.size)
+    token_maps.draw_kept(middle, sample.image, there, sample.evidence)
+    middle.set_title(f"r = {pruned['keep']:.0%}: {len(kept)} of {pruned['visual_tokens']} tokens\nevidence recall "
                      f"{pruned['evidence_recall']:.2f}", fontsize=8)  # fmt: skip
     lines = {f"r = {row['keep']:.0%}": from_json(row["formed"]) for _, row in part.iterrows()}
     places = max(len(sample.answer) + 1, *(len(read(tokens)) + 1 for tokens in lines.values()))

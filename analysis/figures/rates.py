@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import plots
+from analysis.results import Result
 from redvtp.metrics import wilson_interval
 
 COLUMNS = 3
@@ -29,6 +30,12 @@ def pooled(rows: pd.DataFrame, by: Sequence[str], rates: Sequence[str] = ("exact
         out[name] = total / out["n"]
         out[f"{name}_low"], out[f"{name}_high"] = zip(*bounds)
     return out.drop(columns=[f"{name}_hits" for name in rates]).reset_index()
+
+
+def of_first_model(result: Result) -> pd.DataFrame:
+    """The rows of the first model that the result has."""
+    rows = pd.DataFrame(result.rows)
+    return rows[rows["model"] == rows["model"].iloc[0]]
 
 
 def row_of(rows: pd.DataFrame, **fields: Any) -> pd.Series:

@@ -17,16 +17,10 @@ METHODS = ("redvtp", "random")
 SETS = (LONG, SHORT)
 
 
-def frame(result: Result) -> pd.DataFrame:
-    """The rows of the first model that the result has."""
-    rows = pd.DataFrame(result.rows)
-    return rows[rows["model"] == rows["model"].iloc[0]]
-
-
 def draw_recall(result: Result, run: RunContext) -> Any:
     """Share that stays right over the evidence left: long answers above, two tokens below, a column a ratio."""
     plots.use_style()
-    rows = frame(result)
+    rows = rates.of_first_model(result)
     rows = rows[rows["group"] == "evidence recall"]
     ratios = sorted(rows["keep"].unique(), reverse=True)
     figure, axes = plt.subplots(len(SETS), len(ratios), figsize=(plots.WIDTH["page"], 3.6), sharex=True, sharey=True,
@@ -52,7 +46,7 @@ def draw_recall(result: Result, run: RunContext) -> Any:
 def draw_auc(effect: Result, run: RunContext) -> Any:
     """How well the evidence left tells survivors apart, a column a ratio, a line a set of samples."""
     plots.use_style()
-    rows = frame(effect)
+    rows = rates.of_first_model(effect)
     ratios, names = sorted(rows["keep"].unique(), reverse=True), list(dict.fromkeys(rows["family"]))[::-1]
     figure, axes = plt.subplots(1, len(ratios), figsize=(plots.WIDTH["page"], 0.9 + 0.24 * len(names)), sharex=True,
                                 sharey=True, squeeze=False)  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from analysis import plots
 from analysis.profiles import RunContext
 from analysis.results import Result
-from analysis.token_counts import SUFFIX_TOKENS
+from redvtp.models.prompts import TOKENS_BEFORE_IMAGE, TOKENS_BEHIND_QUESTION
 
 HOSTS = {"llada_v": ("LLaDA-V", plots.BLUE, "-"), "lavida": ("LaViDa", plots.ORANGE, "--")}
 ASPECT_COLORS = (plots.SKY, plots.BLUE, plots.BLACK, plots.RED, plots.ORANGE)
@@ -124,8 +124,9 @@ def sentence(result: Result) -> str:
     inside = large["ratio"].between(low, high).mean()
     return (
         f"{'; '.join(parts)}. The package's layout and the closed form of the official code "
-        f"{'agree in all' if equal else 'DO NOT agree in all of the'} {len(rows)} rows. Of a prompt's tokens, 47 are "
-        f"stated by the official code, {SUFFIX_TOKENS} are inferred from its template, and the question's "
+        f"{'agree in all' if equal else 'DO NOT agree in all of the'} {len(rows)} rows. Of a prompt's tokens, "
+        f"{TOKENS_BEFORE_IMAGE} are stated by the official code, {TOKENS_BEHIND_QUESTION} are inferred from its "
+        "template, and the question's "
         f"{listed['question_tokens'].min():.0f} to {listed['question_tokens'].max():.0f} are assumed. Claim R7 (visual "
         f"tokens outnumber prompt tokens about {low} to {high} times, on InfoVQA) is decided by profile paper alone: "
         f"{inside:.0%} of the list's rows of at least 0.2 megapixels lie in that range, a share that depends on the "

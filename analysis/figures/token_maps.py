@@ -28,18 +28,6 @@ def layout_of(host: redvtp.Model, image: Image.Image) -> Layout:
     return host.host.begin([redvtp.Prompt("?", [image])], length=1).layout
 
 
-def kinds(layout: Layout, kept: Collection[int] | None = None) -> dict[str, int]:
-    """How many visual tokens are thumbnail, tile and newline tokens, of all or of those ``kept``."""
-    columns = layout.columns_of(VISUAL)[0]
-    chosen = columns if kept is None else columns[sorted(kept)]
-    newline, thumbnail = layout.newline[0, chosen], layout.tile[0, chosen] == 0
-    return {
-        "thumbnail": int((thumbnail & ~newline).sum()),
-        "tiles": int((~thumbnail & ~newline).sum()),
-        "newlines": int(newline.sum()),
-    }
-
-
 def cell_values(layout: Layout, visual: Tensor, size: tuple[int, int], thumbnail: bool = False) -> np.ndarray:
     """``[H, W]`` values ``[n]`` of the visual tokens on the pixels of their cells, NaN where none is."""
     return painted(layout, over_columns(layout, visual), size, thumbnail=thumbnail)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from redvtp.cli.shapes import text_config
 from redvtp.cli.words import add_method, budget_word, pruner_of, whole
+from redvtp.flops import LanguageFormula
 from redvtp.plans import Task, forwards, planned, stages
 
 SHAPES = ("llada_v", "lavida", "mini")
@@ -57,9 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
         plan = planned(pruner, task.steps, layers)
     except ValueError as error:
         arguments.parser.error(str(error))
+    parts = LanguageFormula(config)
     made, full = forwards(task, plan, layers), forwards(task, (), layers)
     found = {
-        name: (stages(config, task, made, official), stages(config, task, full, official))
+        name: (stages(parts, task, made, official), stages(parts, task, full, official))
         for name, official in (("this package", False), ("official code", True))
     }
     keep = budget_word(getattr(pruner, "keep", None))

@@ -24,7 +24,7 @@ from redvtp.generation.settings import REMASKING, Settings
 from redvtp.images import ImageError, read_image
 from redvtp.model import Answer, Model, load
 from redvtp.models.base import Prompt
-from redvtp.overlay import kept_picture
+from redvtp.overlay import drawn_scores, kept_picture
 from redvtp.pruning import Pruner
 from redvtp.sequence import Layout
 
@@ -251,8 +251,7 @@ def save_map(
 ) -> None:
     """The picture of one sample of a batch, its images below each other."""
     record = recorder.steps[0]
-    rows = record.undecided[place] if bool(record.undecided[place].any()) else torch.ones_like(record.undecided[place])
-    scores = record.attention[place][rows].mean(0)
+    scores = drawn_scores(record.attention[place], record.undecided[place])
     layout = before.rows(torch.tensor([place], device=before.kind.device))
     pages = [kept_picture(image, layout, scores, answers[place].layout, i) for i, image in enumerate(images)]
     path.parent.mkdir(parents=True, exist_ok=True)

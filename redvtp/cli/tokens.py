@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
 from redvtp.cli.inputs import images_in
-from redvtp.cli.shapes import HEAD_ROWS, MINI, TEMPLATE_TOKENS, published_layouts, unloaded
+from redvtp.cli.shapes import MINI, unloaded
 from redvtp.cli.words import size, whole
 from redvtp.images import ImageError, read_image
-from redvtp.sequence import THUMBNAIL, VISUAL, Layout
+from redvtp.models.prompts import prompt_tokens
+from redvtp.models.published import HEAD_ROWS, true_layout
+from redvtp.sequence import Layout, count_kinds
 
-ABOUT = """\
+TEMPLATE = prompt_tokens(0)
+
+ABOUT = f"""\
 How many visual tokens each image becomes: thumbnail, tiles (after the shrink) and newline tokens; and the prompt's
 text tokens. Exact: it is the layout that the model itself is given.
 
 With --model the prompt is counted by the model's tokenizer for --question. The published models' tokenizers are not
-shipped, so with --layout their template's 53 tokens are added to --question-tokens, which is then your count.
+shipped, so with --layout their template's {TEMPLATE} tokens are added to --question-tokens, which is then your count.
 """
 EXAMPLES = """\
 examples:
@@ -54,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         arguments.parser.error(str(error))
     if arguments.layout:
-        layout = published_layouts()[arguments.layout]
-        prompt = TEMPLATE_TOKENS + (arguments.question_tokens or 0)
+        layout = functools.partial(true_layout, arguments.layout)
+        prompt = prompt_tokens(arguments.question_tokens or 0)
         counted = "template alone" if arguments.question_tokens is None else "template and question"
     else:
         model = unloaded(arguments.model or MINI)
@@ -84,21 +89,11 @@ def named_size(source: str) -> tuple[str, tuple[int, int]]:
 
 def row(name: str, shape: tuple[int, int], layout: Layout, prompt: int) -> dict:
     """Counts of one image."""
-    visual = layout.kind[0] == VISUAL
-    thumbnail = visual & (layout.tile[0] == THUMBNAIL)
-    newline = visual & layout.newline[0]
-    count = int(visual.sum())
-    return {
-        "image": name,
-        "width": shape[0],
-        "height": shape[1],
-        "thumbnail": int(thumbnail.sum()),
-        "tiles": int((visual & ~thumbnail & ~newline).sum()),
-        "newlines": int(newline.sum()),
-        "visual_tokens": count,
-        "prompt_tokens": prompt,
-        "visual_per_prompt": round(count / prompt, 2),
-    }
+    counts = count_kinds(layout)
+    visual = sum(counts.values())
+    return {"image": name, "width": shape[0], "height": shape[1]} | counts | {
+        "visual_tokens": visual, "prompt_tokens": prompt, "visual_per_prompt": round(visual / prompt, 2),
+    }  # fmt: skip
 
 
 def table(rows: list[dict], counted: str) -> str:

@@ -11,6 +11,19 @@ LLADA_V_SYSTEM = (
     "and assist the user with a variety of tasks using natural language."
 )
 MARKER = "<image>"
+END_OF_TURN = "<|eot_id|>"
+
+TOKENS_BEFORE_IMAGE = 47
+"""Of the template with its system text: start, system message and the user's header (official_code §2.6)."""
+
+TOKENS_BEHIND_QUESTION = 6
+"""End of turn, and the assistant's header with its two newlines, each a token (official_code §2.6, inferred there
+for the 47 in the same way)."""
+
+
+def prompt_tokens(question: int) -> int:
+    """Text tokens of LLaDA-V's prompt with one image, of a question of ``question`` tokens."""
+    return TOKENS_BEFORE_IMAGE + question + TOKENS_BEHIND_QUESTION
 
 
 def user_text(question: str, images: int) -> str:
@@ -31,7 +44,7 @@ def render(system: str | None, user: str) -> str:
     """The chat template: one system message (unless None), one user message, the assistant's header."""
     messages = ([("system", system)] if system is not None else []) + [("user", user)]
     body = "".join(
-        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages
+        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}{END_OF_TURN}" for role, text in messages
     )
     return f"<|startoftext|>{body}<|start_header_id|>assistant<|end_header_id|>\n\n"
 

@@ -12,12 +12,14 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
 from analysis import compute, plots  # noqa: E402
-from analysis.compute import Answer, PlannedCut, forwards, planned, stages  # noqa: E402
+from analysis.compute import Answer, cost  # noqa: E402
 from analysis.figures import compute as figure  # noqa: E402
-from analysis.flop_pieces import Counted, Formula, counted, true_config  # noqa: E402
+from analysis.flop_pieces import Counted, Formula, counted  # noqa: E402
 from analysis.profiles import run_context  # noqa: E402
+from redvtp.models.published import true_config  # noqa: E402
+from redvtp.plans import PlannedCut, forwards, planned  # noqa: E402
 from redvtp.pruning import METHODS, FastV, LladaFastV, Random, RedVTP, Scored  # noqa: E402
-from redvtp.selection import Cut  # noqa: E402
+from redvtp.selection import Cut, Share  # noqa: E402
 from redvtp.sequence import VISUAL  # noqa: E402
 from tests.redvtp.runs import run as run_tiny  # noqa: E402
 
@@ -91,20 +93,18 @@ class TwoCuts(Scored):
     ids=str,
 )  # fmt: skip
 def test_plans_cost_what_runs_report(pruner, model, prompts):
-    """`own` FLOPs and tokens fed of a plan are those that a real run adds up, step by step."""
+    """FLOPs and tokens fed of a plan are those that a real run adds up, step by step."""
     response, steps = 6, 4
     result = run_tiny(model, prompts[:1], pruner, length=response, steps=steps)[0]
     pieces = Formula(model.host.config)
-    plan = ()
+    plan = planned(pruner, steps, pieces.layers)
     if isinstance(pruner, TwoCuts):
-        plan = (PlannedCut(Cut(1), 0.75, False), PlannedCut(Cut(3), 0.5, False))
-    elif pruner is not None:
-        plan = planned(pruner, steps, pieces.layers)
+        plan = (PlannedCut(Cut(1), Share(0.75)), PlannedCut(Cut(3), Share(0.5)))
     prompt = int(result.layout.real.sum()) - int(result.layout.count(VISUAL)) - response
     answer = answer_of(result, prompt, response, steps)
     made = forwards(answer, plan, pieces.layers)
-    found = stages(pieces, answer, made, own=True)
-    assert found.language - found.scoring == result.flops
+    found = cost(pieces, answer, made)
+    assert found.total - found.scoring == result.flops
     assert sum(sum(one.lengths) for one in made) / pieces.layers == pytest.approx(result.tokens_fed)
     assert bool(found.scoring) == any(one.scored for one in plan)
 
@@ -142,16 +142,16 @@ def test_short_runs_have_fewer_places():
 def test_the_arithmetic_on_record_comes_out(visual, others, cuts, formula):
     """Shares of the layers alone, 16 steps: the estimate in the papers' notes (redvtp.md, A4)."""
     answer = Answer(visual, others - 32, 32, 16, crops=1)
-    full = stages(formula, answer, forwards(answer, (), 32))
+    full = cost(formula, answer, forwards(answer, (), 32), official=True)
     for keep, cut in zip((0.75, 0.5, 0.25, 0.1), cuts):
-        pruned = stages(formula, answer, forwards(answer, planned(RedVTP(keep=keep), 16, 32), 32))
+        pruned = cost(formula, answer, forwards(answer, planned(RedVTP(keep=keep), 16, 32), 32), official=True)
         share = (pruned.first + pruned.later) / (full.first + full.later)
         assert 100 * (1 - share) == pytest.approx(cut, abs=0.06)  # there without rounding down the kept tokens
 
 
 def test_the_gated_formula_is_ours_without_the_head(formula):
     made = forwards(DOC, planned(LladaFastV(keep=0.25, layer=8), 16, 32), 32)
-    found = stages(formula, DOC, made)
+    found = cost(formula, DOC, made, official=True)
     assert 2 * compute.paper_macs(formula.text, made, 3) == found.first + found.later
     d, m = 4096, 12288
     by_hand = sum(4 * n * d**2 + 2 * n**2 * d + 2 * n * d * m for n in made[0].lengths)

@@ -17,6 +17,7 @@ from analysis.comparisons import holm
 from analysis.figures import failures as failures_figure
 from analysis.figures import main_table as main_figure
 from analysis.figures import method_differences as differences_figure
+from analysis.figures import rates
 from analysis.figures import recall_effect as effect_figure
 from analysis.paths import NOTEBOOKS
 from analysis.profiles import run_context
@@ -232,7 +233,7 @@ def test_an_effect_with_an_interval_is_told():
     rows = [{"model": "m", "family": family, "method": "redvtp", "keep": keep, "auc": auc, "auc_low": low,
              "auc_high": high}
             for family in ("doc", LONG) for keep, auc, low, high in ((0.25, 0.8, 0.7, 0.9), (0.1, 0.5, 0.3, 0.7))]
-    said = effect_figure.verdict(effect_figure.frame(result("recall_effect", rows)))
+    said = effect_figure.verdict(rates.of_first_model(result("recall_effect", rows)))
     assert "in 1 of the 2 pairs of family and ratio with enough of both outcomes (doc at 25%, 0.80), with" in said
     assert "Over all long answers at 25% the AUC is 0.80 [0.70, 0.90]." in said
 

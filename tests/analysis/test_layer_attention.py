@@ -17,6 +17,7 @@ from analysis.profiles import RunContext, run_context
 from analysis.training import evaluate, export, loop
 from analysis.training.mini_model import build_model
 from analysis.training.tokenizer import build_tokenizer
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.sequence import PADDING, PROMPT, RESPONSE, VISUAL
 from tests.untrained import untrained
 
@@ -111,7 +112,7 @@ def test_the_control_reads_as_transformers_does(control, family):
 def test_the_control_stops_behind_the_end_token(control, monkeypatch):
     """Rows that write are one more than the tokens read: they wrote those and the end."""
     sample = benchmarks.get("chart").sample("test", 0, 0)
-    end = control.tokenizer.convert_tokens_to_ids(causal_control.END)
+    end = control.tokenizer.convert_tokens_to_ids(END_OF_TURN)
     letter = control.tokenizer.convert_tokens_to_ids("A")
     monkeypatch.setattr(control.model, "generate", lambda **_: torch.tensor([[letter, letter, end]]))
     reading = causal_control.read(control, sample)

@@ -299,14 +299,3 @@ def test_chosen_samples_follow_the_rule():
     ]  # fmt: skip
     assert pruning_maps.choose(rows, "m", "scene", 0) == [(0, "turns wrong")]
     assert pruning_maps.choose(rows, "m", "info", 0) == []
-
-
-def test_kept_mask_shows_the_kept_cells(host, batch):
-    from analysis.figures.pruning_maps import kept_mask
-
-    sample = batch[0]
-    layout = host.host.begin([redvtp.Prompt(sample.question, [sample.image])], length=1).layout
-    everything = set(range(int((layout.kind == 2).sum())))
-    assert kept_mask(layout, everything, sample.image.size).all()
-    assert not kept_mask(layout, set(range(144)), sample.image.size).any()  # the thumbnail is not drawn
-    assert kept_mask(layout, {144}, sample.image.size).sum() == 64

@@ -16,6 +16,7 @@ from analysis.figures import token_counts as figure  # noqa: E402
 from analysis.profiles import run_context  # noqa: E402
 from redvtp.models.anyres import padded_layout  # noqa: E402
 from redvtp.models.lavida_layout import PINPOINTS, lavida_layout  # noqa: E402
+from redvtp.models.published import true_layout  # noqa: E402
 from redvtp.sequence import coverage, is_tile  # noqa: E402
 
 # official_code §2.5, checked there against the official functions: image, then for LLaDA-V grid, map before the
@@ -78,7 +79,7 @@ def test_layout_and_closed_form_agree_on_any_size(host):
     chance = random.Random(0)
     sizes = [(chance.randint(2, 6000), chance.randint(2, 6000)) for _ in range(150)]
     for width, height in [*sizes, (4000, 10), (10, 4000), (1, 6000), (6000, 1)]:
-        layout = token_counts.PACKINGS[host].layout(width, height)
+        layout = true_layout(host, width, height)
         assert layout.length == token_counts.geometry(host, width, height).tokens, (width, height)
 
 

@@ -19,7 +19,7 @@ from analysis.figures import qualitative as qualitative_figure
 from analysis.figures import token_maps
 from analysis.profiles import RunContext, run_context
 from analysis.trace import Token, as_json, from_json, spelled, trace
-from redvtp.sequence import VISUAL
+from redvtp.sequence import VISUAL, count_kinds
 from tests.untrained import untrained
 
 NOTEBOOK = paths.NOTEBOOKS / "explore.ipynb"
@@ -170,10 +170,10 @@ def test_places_that_differ_from_the_answer():
 
 def test_maps_show_kept_cells(host, sample):
     layout = token_maps.layout_of(host, sample.image)
-    counts = token_maps.kinds(layout)
+    counts = count_kinds(layout)
     total = int((layout.kind == VISUAL).sum())
     assert sum(counts.values()) == total and counts["thumbnail"] == 144
-    assert token_maps.kinds(layout, {0, 1, total - 1}) == {"thumbnail": 2, "tiles": 0, "newlines": 1}
+    assert count_kinds(layout, {0, 1, total - 1}) == {"thumbnail": 2, "tiles": 0, "newlines": 1}
     assert token_maps.kept_cells(layout, range(total), sample.image.size).all()
     assert token_maps.kept_cells(layout, range(144), sample.image.size).sum() == 0
     assert token_maps.kept_cells(layout, {144}, sample.image.size).sum() == 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redvtp import FastV, LladaFastV, Mass, Prompt, Random, RedVTP, ToMe
+from redvtp.flops import LanguageFormula
 from redvtp.plans import Task, forwards, planned, stages
 from redvtp.selection import Count
 from tests.redvtp.runs import run
@@ -29,14 +30,14 @@ def test_a_plan_costs_what_the_run_costs(model, method, length, steps):
     if method is not None and max(cut.step for cut in method.cuts(steps, 3) or method.cuts(3, 3)) > max(steps - 1, 1):
         method = RedVTP(keep=0.5)
     result = run(model, [Prompt("What?", [picture(70, 40)])], method, length=length, steps=steps, stop=())[0]
-    config = model.host.config.text_config
+    parts = LanguageFormula(model.host.config.text_config)
     prompt = int((result.layout.kind == 1).sum())
     task = Task(result.visual_tokens, prompt, length, steps)
     made = forwards(task, planned(method, steps, model.host.layers), model.host.layers)
-    cost = stages(config, task, made)
+    cost = stages(parts, task, made)
     assert cost.total - cost.scoring == result.flops
     assert sum(sum(one.lengths) for one in made) / model.host.layers == pytest.approx(result.tokens_fed)
-    assert stages(config, task, made, official=True).total > cost.total
+    assert stages(parts, task, made, official=True).total > cost.total
     asks = method is not None and any(method.needs(cut).attention for cut in method.cuts(steps, model.host.layers))
     assert bool(cost.scoring) == asks
 
@@ -46,19 +47,3 @@ def test_budgets_that_depend_on_scores_are_refused():
         planned(RedVTP(keep=Mass(0.5)), 4, 3)
     with pytest.raises(ValueError, match="step=9"):
         planned(RedVTP(step=9), 4, 3)
-
-
-def test_plans_agree_with_the_compute_study():
-    compute = pytest.importorskip("analysis.compute")
-    from analysis.flop_pieces import Formula, true_config
-
-    config = true_config("llada_v")
-    for response, steps in ((2, 2), (32, 16)):
-        task = Task(3699, 80, response, steps)
-        answer = compute.Answer(task.visual, task.prompt, response, steps, crops=10)
-        for method in (RedVTP(keep=0.25), LladaFastV(keep=0.5), FastV(keep=0.25), Random(keep=0.1, step=0)):
-            theirs = compute.forwards(answer, compute.planned(method, steps, 32), 32)
-            ours = forwards(task, planned(method, steps, 32), 32)
-            for own in (False, True):
-                cost = compute.stages(Formula(config), answer, theirs, own=own)
-                assert cost.language == stages(config.text_config, task, ours, official=not own).total
