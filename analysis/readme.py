@@ -6,7 +6,6 @@ written by hand.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 
@@ -37,7 +36,8 @@ def accuracy() -> str:
     rows = pd.DataFrame(reference_rows("accuracy", PROFILE))
     rows = rows[rows["model"] == MODEL].groupby(["family", "method", "keep"], sort=False).mean(numeric_only=True)
     table = [
-        {"exact match": family} | {head: _rate(rows.loc[family, method, keep]) for head, (method, keep) in COLUMNS.items()}
+        {"exact match": family}
+        | {head: _rate(rows.loc[family, method, keep]) for head, (method, keep) in COLUMNS.items()}
         for family in dict.fromkeys(rows.index.get_level_values("family"))
     ]
     return plots.markdown(pd.DataFrame(table))
@@ -68,10 +68,11 @@ def updated(text: str) -> str:
     Raises ValueError for a table without its two comments.
     """
     for name, table in TABLES.items():
-        place = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if len(place.findall(text)) != 1:
-            raise ValueError(f"{README.name}: expected <!-- {name} --> and <!-- /{name} --> once")
-        text = place.sub(lambda found, body=table(): f"{found[1]}{body}\n{found[2]}", text)
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if text.count(opening) != 1 or text.count(closing) != 1:
+            raise ValueError(f"{README.name}: expected {opening.strip()} and {closing} once")
+        before, _, rest = text.partition(opening)
+        text = before + opening + table() + "\n" + closing + rest.partition(closing)[2]
     return text
 
 

@@ -34,6 +34,7 @@ from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 from analysis.step_similarity import RESAMPLES, mean_interval
 from redvtp.metrics import exact_match
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.selection import Share
 
 BY = ("host", "model", "family", "split", "seed", "against", "at")
@@ -41,7 +42,6 @@ FAMILIES = ("doc", "info", "chart", "scene", "perception")
 LENGTH, STEPS = 32, 16
 KEEP = Share(0.25)
 MOST = 100  # samples a family and seed, where half of the run's are more
-END = "<|eot_id|>"
 VALUES = ("similarity", "same_rows", "rank", "agreement")
 
 
@@ -98,7 +98,7 @@ def compared(host: redvtp.Model, batch: Sequence[Sample]) -> tuple[list[Compared
     run = host.start(prompts, recorder=recorder, length=LENGTH, steps=STEPS, stop=())
     visual = run.visual_tokens
     run.run()
-    end = host.host.tokenizer.convert_tokens_to_ids(END)
+    end = host.host.tokenizer.convert_tokens_to_ids(END_OF_TURN)
     lengths = answer_lengths(run.canvas, end)
     found, start = [], recorder.steps[0]
     for record in recorder.steps[1:]:

@@ -15,9 +15,9 @@ Drawn = dict[tuple[str, int], list[Sample]]
 
 
 def draw(run: RunContext, families: Sequence[str], most: int) -> Drawn:
-    """``{(family, seed): samples}``: half of the run's, at most `most`, those of equal size next to each other.
+    """``{(family, seed): samples}``: the first half of the run's, at most `most`.
 
-    Families that the profile does not have are left out.
+    Those of equal size stand next to each other. Families that the profile does not have are left out.
     """
     count = max(1, min(most, run.n // 2))
     return {

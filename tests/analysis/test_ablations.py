@@ -177,7 +177,7 @@ def test_the_measurement_runs(model, tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "weights_hash", lambda name: name)
     monkeypatch.setattr(ablations, "RATIOS", (0.5, 0.1))
     monkeypatch.setattr(ablations, "FAMILIES", ("scene",))
-    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=3, seeds=(0,)))
+    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=6, seeds=(0,)))
     run = RunContext(dataclasses.replace(run_context().profile, models=("mini/a", "mini/b")), "quick")
     result = ablations.measure(run)
     assert {(row["model"], row["family"], row["n"]) for row in result.rows} == {("a", "scene", 3)}

@@ -95,7 +95,7 @@ def test_the_measurement_runs(model, tmp_path, monkeypatch):
     monkeypatch.setattr(layer_grid, "RATIOS", (0.5,))
     monkeypatch.setattr(layer_grid, "FAMILIES", ("scene",))
     monkeypatch.setattr(layer_grid, "MOST", 2)
-    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=3, seeds=(0, 1)))
+    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=4, seeds=(0, 1)))
     run = RunContext(dataclasses.replace(run_context().profile, models=("mini/a", "mini/b")), "quick")
     result = layer_grid.measure(run)
     assert len(result.rows) == 2 * 4 and {row["n"] for row in result.rows} == {2}
@@ -104,9 +104,10 @@ def test_the_measurement_runs(model, tmp_path, monkeypatch):
     assert set(result.provenance["inputs"]) == {"weights a", "data scene"}
 
 
-def test_a_subset_is_the_first_of_the_runs_samples(monkeypatch):
-    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=5, seeds=(0, 1)))
-    drawn = subset.draw(run_context(mode="quick"), ("doc", "unknown"), 3)
+def test_a_subset_is_the_first_half_of_the_runs_samples(monkeypatch):
+    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=7, seeds=(0, 1)))
+    assert {len(samples) for samples in subset.draw(run_context(mode="quick"), ("doc",), 2).values()} == {2}
+    drawn = subset.draw(run_context(mode="quick"), ("doc", "unknown"), 100)
     assert set(drawn) == {("doc", 0), ("doc", 1)}
     for samples in drawn.values():
         assert sorted(sample.index for sample in samples) == [0, 1, 2]
