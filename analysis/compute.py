@@ -28,7 +28,7 @@ from analysis.command import command
 from analysis.flop_pieces import Counted, Formula, Pieces, true_config
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
-from redvtp.generation.sampling import even_quotas
+from redvtp.generation.schedules import even_quotas
 from redvtp.pruning import FastV, LladaFastV, Pruner, Random, RedVTP
 from redvtp.selection import Cut, Share
 

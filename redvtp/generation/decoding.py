@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
 from redvtp.flops import forward_flops
@@ -20,11 +20,11 @@ from redvtp.generation.cutting import check_pruner, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
 from redvtp.generation.sampling import (
     confidence,
-    even_quotas,
     first_occurrence,
     pick_tokens,
     transfer_rows,
 )
+from redvtp.generation.schedules import transfer_quotas
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, LayerCut, State, take_columns
 from redvtp.pruning.base import Pruner
@@ -43,6 +43,7 @@ class Decoding:
         seeds: one a sample (default: the settings' seed for each).
         extras: per-sample extras that a method asks for.
         stop_ids, suffix_ids: the settings' texts as token ids.
+        draft: ``[B, G]`` tokens that the response starts with, the mask id at the rows to fill in; None masks all.
         recorder: collects the history.
         watch: attention rows to record in every step although no method asks, so that a fork may use them.
     """
@@ -58,6 +59,7 @@ class Decoding:
         extras: Mapping[str, Sequence[Any]] | None = None,
         stop_ids: Sequence[Sequence[int]] = (),
         suffix_ids: Sequence[int] = (),
+        draft: LongTensor | None = None,
         recorder: Recorder | None = None,
         watch: Needs | None = None,
     ) -> None:
@@ -84,6 +86,8 @@ class Decoding:
             raise ValueError(f"{len(self.seeds)} seeds for {batch} samples")
         self.random = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         self.canvas = torch.full((batch, g + len(self.suffix_ids)), host.mask_id, device=device)
+        if draft is not None:
+            self.canvas[:, :g] = checked_draft(draft, batch, g, host.config.text_config.vocab_size).to(device)
         if self.suffix_ids:
             self.canvas[:, g:] = torch.tensor(self.suffix_ids, device=device)
         self.stop_at = torch.full((batch,), g, device=device)
@@ -244,7 +248,8 @@ class Decoding:
                 block, index = block + 1, 0
                 if block < settings.blocks:
                     left = int(masked[sample, block * size : (block + 1) * size].sum())
-                    self.quotas[sample] = torch.tensor(even_quotas(left, settings.block_steps))
+                    quotas = transfer_quotas(left, settings.block_steps, settings.schedule, settings.shift)
+                    self.quotas[sample] = torch.tensor(quotas)
             self.block[sample], self.index[sample] = block, index
             if block < settings.blocks:
                 staying.append(place)
@@ -446,3 +451,13 @@ class Decoding:
     def _record_cut(self, cut: Cut, selection: Selection, layout: Layout) -> None:
         if self.recorder is not None:
             self.recorder.cuts.append(CutRecord(cut, self.active.clone(), selection, layout))
+
+
+def checked_draft(draft: LongTensor, batch: int, length: int, vocabulary: int) -> LongTensor:
+    """The draft itself; ValueError where it does not fit the responses."""
+    if tuple(draft.shape) != (batch, length):
+        raise ValueError(f"draft of shape {tuple(draft.shape)}: expected {batch} samples of {length} tokens")
+    strange = draft[(draft < 0) | (draft >= vocabulary)]
+    if len(strange):
+        raise ValueError(f"draft: expected token ids 0..{vocabulary - 1}, got {int(strange[0])}")
+    return draft
