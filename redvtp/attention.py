@@ -97,6 +97,8 @@ def probed_sdpa(module, query, key, value, attention_mask, probe: AttentionProbe
     causal = kwargs.get("is_causal")
     if probe is not None and attention_mask is None and (module.is_causal if causal is None else causal):
         raise ValueError("the probe reads attention that looks both ways; this model's is causal (is_causal=True)")
+    # Rotary angles in a wider type than the activations widen queries and keys (redvtp.models.rotary).
+    query, key = query.to(value.dtype), key.to(value.dtype)
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if probe is not None and probe.watches(module.layer_idx + 1):
         probe.add(module.layer_idx + 1, query, key, attention_mask, kwargs["scaling"])

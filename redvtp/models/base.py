@@ -121,6 +121,7 @@ class Host(Protocol):
     layers: int
     mask_id: int
     banned_ids: tuple[int, ...]
+    stop: tuple[str, ...]
 
     def begin(self, prompts: Sequence[Prompt], length: int, suffix: int = 0) -> State:
         """Encode the prompts and lay out a response of ``length`` tokens and a suffix of ``suffix``."""

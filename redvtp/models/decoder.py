@@ -111,7 +111,7 @@ def tail_of_layer(
     value = attention.v_proj(normed).view(heads).transpose(1, 2)
     key, _ = apply_rotary_pos_emb(key, key, *(part[:, :before] for part in rotary))
     cache = DynamicCache()
-    cache.update(key, value, attention.layer_idx)
+    cache.update(key.to(value.dtype), value, attention.layer_idx)  # the cache gives both one type
     return layer(
         hidden[:, before:],
         attention_mask=mask,
