@@ -227,7 +227,7 @@ class LlavaHost:
     def begin_from_embeddings(
         self, embeds: Tensor, length: int, visual_start: int = 0, visual_count: int = 0, suffix: int = 0
     ) -> State:
-        """One sample from ready embeddings ``[1, P, D]`` whose visual tokens are one contiguous range."""
+        """Samples from ready embeddings ``[B, P, D]`` whose visual tokens are one contiguous range, the same in all."""
         total = embeds.shape[1]
         if not 0 <= visual_start <= visual_start + visual_count <= total:
             raise ValueError(
@@ -236,7 +236,7 @@ class LlavaHost:
         layout = plain_layout(PROMPT, total)
         layout.kind[0, visual_start : visual_start + visual_count] = VISUAL
         layout.image[0, visual_start : visual_start + visual_count] = 0
-        return self._state([embeds], [layout], length, suffix)
+        return self._state(list(embeds.split(1)), [layout] * len(embeds), length, suffix)
 
     def _assemble(self, pieces, images, length: int, suffix: int) -> State:
         features = self._encode(images)
