@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import LongTensor
 
+from redvtp.caching import CachePolicy
 from redvtp.generation.cutting import check_pruner
 from redvtp.generation.decoding import Decoding
 from redvtp.generation.history import Recorder, Result
+from redvtp.generation.passes import check_cache
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
 from redvtp.models.checkpoint import CheckpointError, read_json
@@ -63,6 +65,7 @@ class Model:
         question: str,
         *,
         prune: Pruner | None = None,
+        cache: CachePolicy | None = None,
         seed: int = 0,
         recorder: Recorder | None = None,
         extras: Mapping[str, Any] | None = None,
@@ -74,6 +77,7 @@ class Model:
         Args:
             image: a path, PIL image or array; a list of them; or None for text only.
             prune: the method, e.g. ``RedVTP(keep=0.25)``.
+            cache: which columns each step computes, e.g. ``FastDLLM(refresh=32)``; None for all.
             draft: text that the response starts with, ``<|mdm_mask|>`` at the tokens to fill in (infilling); what
                 follows it is filled in, too.
             settings: fields of redvtp.generation.Settings (steps, length, ...).
@@ -85,6 +89,7 @@ class Model:
         return self.generate_batch(
             [Prompt(question, images)],
             prune=prune,
+            cache=cache,
             seeds=[seed],
             recorder=recorder,
             extras={name: [value] for name, value in (extras or {}).items()},
@@ -97,6 +102,7 @@ class Model:
         prompts: Sequence[Prompt],
         *,
         prune: Pruner | None = None,
+        cache: CachePolicy | None = None,
         seeds: Sequence[int] | None = None,
         recorder: Recorder | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
@@ -104,7 +110,16 @@ class Model:
         **settings: Any,
     ) -> list[Answer]:
         """Answer a batch; each sample gets what it would get alone."""
-        run = self.start(prompts, prune=prune, seeds=seeds, recorder=recorder, extras=extras, drafts=drafts, **settings)
+        run = self.start(
+            prompts,
+            prune=prune,
+            cache=cache,
+            seeds=seeds,
+            recorder=recorder,
+            extras=extras,
+            drafts=drafts,
+            **settings,
+        )
         return [self.answer(result) for result in run.run()]
 
     def start(
@@ -112,6 +127,7 @@ class Model:
         prompts: Sequence[Prompt],
         *,
         prune: Pruner | None = None,
+        cache: CachePolicy | None = None,
         seeds: Sequence[int] | None = None,
         recorder: Recorder | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
@@ -131,6 +147,7 @@ class Model:
         settings.setdefault("stop", self.host.stop)
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
+        check_cache(cache, self.host)
         suffix = self.encode(chosen.suffix)
         state = self.host.begin(prompts, chosen.length, len(suffix))
         return Decoding(
@@ -138,6 +155,7 @@ class Model:
             state,
             chosen,
             prune,
+            cache=cache,
             seeds=seeds,
             extras=extras,
             stop_ids=[self.encode(text) for text in chosen.stop],

@@ -18,7 +18,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from redvtp.attention import ATTENTION_NAME, AttentionProbe
 from redvtp.images import read_image
 from redvtp.models.anyres import padded_layout
-from redvtp.models.base import LayerCut, Output, Prompt, State, compact_positions
+from redvtp.models.base import LayerCut, Output, Prompt, Span, State, compact_positions
 from redvtp.models.checkpoint import (
     CheckpointError,
     check_fit,
@@ -32,6 +32,7 @@ from redvtp.models.config import image_processor
 from redvtp.models.decoder import run_layers
 from redvtp.models.linear import use_onednn
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
+from redvtp.models.spans import run_span
 from redvtp.sequence import PROMPT, RESPONSE, SUFFIX, VISUAL, Layout, plain_layout
 
 ASPECTS = ("anyres", "pad")
@@ -64,7 +65,7 @@ class LlavaHost:
     name: ClassVar[str]
     title: ClassVar[str]
     can: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance"}
+        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache"}
     )
     stop: ClassVar[tuple[str, ...]] = ()
     banned_tokens: ClassVar[tuple[str, ...]] = ()
@@ -313,13 +314,25 @@ class LlavaHost:
         logit_rows: Tensor,
         probe: AttentionProbe | None = None,
         at_layer: Mapping[int, LayerCut] | None = None,
+        span: Span | None = None,
     ) -> Output:
         """One forward; logits in fp32 of the canvas rows that ``logit_rows [B, G + suffix]`` marks."""
-        hidden = torch.cat([state.embeds, self.decoder.embed_tokens(canvas)], 1)
-        hidden, lengths = run_layers(
-            self.decoder, hidden, state.layout, state.positions, state.size, probe, at_layer, tail=canvas.shape[1]
-        )
-        return Output(self.model.lm_head(self.decoder.norm(hidden[logit_rows])).float(), lengths)
+        rows, work = self.decoder.embed_tokens(canvas), None
+        if span is None:
+            hidden, lengths = run_layers(
+                self.decoder,
+                state.with_rows(rows),
+                state.layout,
+                state.positions,
+                state.size,
+                probe,
+                at_layer,
+                tail=canvas.shape[1],
+            )
+        else:
+            hidden, lengths, work = run_span(self.decoder, state, rows, span, probe, at_layer)
+            logit_rows = logit_rows[:, span.start : span.stop]
+        return Output(self.model.lm_head(self.decoder.norm(hidden[logit_rows])).float(), lengths, work)
 
     def unconditional(self, state: State) -> State:
         """The same state with the mask embedding in every prompt and visual column (official_code §3)."""
