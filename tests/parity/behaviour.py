@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from redvtp import Decoding, RedVTP, Settings
+from redvtp import Decoding, PrefixDLM, RedVTP, Settings
 from redvtp.models.base import State
 from redvtp.models.lavida import Lavida
 from tests.parity.cases import Case, Hosts
@@ -36,10 +36,13 @@ def begin(host: Lavida, length: int = LENGTH, seed: int = 0) -> State:
     return host.begin_from_embeddings(embeds, length, *VISUAL)
 
 
-def decode(host: Lavida, prune: float | None = None, seed: int = 0, length: int = LENGTH, **settings) -> list[int]:
+def decode(
+    host: Lavida, prune: float | None = None, seed: int = 0, length: int = LENGTH, cache=None, **settings
+) -> list[int]:
     """The response, all rows filled in."""
     pruner = None if prune is None else RedVTP(keep=prune)
-    result = Decoding(host, begin(host, length, seed), Settings(length=length, **settings), pruner).run()[0]
+    decoding = Decoding(host, begin(host, length, seed), Settings(length=length, **settings), pruner, cache=cache)
+    result = decoding.run()[0]
     if bool((result.canvas == host.mask_id).any()):
         raise ValueError("the response still has masks")
     return result.ids
@@ -65,6 +68,7 @@ DEEDS = {
     "steps > max_new_tokens": lambda host: worked(host, length=8, steps=32),
     "schedule=logit_normal": lambda host: worked(host, steps=8, schedule="logit_normal"),
     "prune + prefix_lm=False": lambda host: worked(host, prune=0.5, steps=8),
+    "prune + prefix_lm=True": lambda host: worked(host, prune=0.5, steps=8, cache=PrefixDLM()),
     "prune, steps=1 (nothing re-masked)": lambda host: worked(host, prune=0.5, steps=1),
     "output identical for two unrelated inputs_embeds (same length)": lambda host: (
         decode(host, seed=0, steps=8) == decode(host, seed=1, steps=8)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from redvtp import Decoding, Recorder, RedVTP, Settings
+from redvtp import Decoding, PrefixDLM, Recorder, RedVTP, Settings
 from redvtp.attention import AttentionProbe
 from redvtp.models.base import State
+from redvtp.models.keyvalues import split_heads
 from redvtp.models.llava import LlavaHost
 from redvtp.sequence import VISUAL
 from tests.parity.cases import HEAD_ROW, Case, Hosts
@@ -34,8 +35,6 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     found.same("mask_id", host.mask_id, facts.get("mask_id", host.mask_id))
     found.same("suppressed_ids", sorted(host.banned_ids), sorted(facts.get("suppressed_ids", host.banned_ids)))
     settings = settings_of(facts)
-    if facts.get("prefix_lm"):
-        raise Skipped("PREFIX TODO")
     state = begin(case, found, host, settings.length)
     keep = facts.get("keep_ratio")
     recorder = Recorder(attention=True, per_layer=True, logits=True)
@@ -45,6 +44,7 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
         settings,
         # The official code scores and prunes the first image only.
         None if keep is None else RedVTP(keep=float(keep), images=(0,)),
+        cache=PrefixDLM() if facts.get("prefix_lm") else None,
         stop_ids=facts.get("stop_sequences") or (),
         suffix_ids=facts.get("suffix_ids") or (),
         draft=tensors.get("draft_tokens"),
@@ -54,6 +54,8 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     while len(decoding.active):
         positions.append(decoding.state.positions[0])
         decoding.step()
+        if len(positions) == 1 and "prefix_k" in tensors:
+            compare_prefix(case, found, decoding)
     results = decoding.results()
     result = results[0]
     if "output_x" in tensors:
@@ -167,6 +169,15 @@ def compare_forwards(case: Case, found: Comparison, fed: list[float], prompt: in
         found.same(name, [length for length in fed for _ in range(2)], case.facts[name])
     else:
         found.same(name, fed, case.facts[name])
+
+
+def compare_prefix(case: Case, found: Comparison, decoding: Decoding) -> None:
+    """Keys before the rotary embedding, and values, of the prompt in every layer's cache."""
+    stored = [layer for _, layer in sorted(decoding.state.cache.layers.items())]
+    for name, part in (("prefix_k", "keys"), ("prefix_v", "values")):
+        theirs = case.tensors[name]
+        ours = [split_heads(getattr(layer, part), theirs.shape[-1])[:, :, : theirs.shape[3]] for layer in stored]
+        found.close(name, torch.stack(ours), theirs)
 
 
 def compare_logits(case: Case, found: Comparison, host: LlavaHost, recorder: Recorder, drafted: torch.Tensor) -> None:
