@@ -3,13 +3,53 @@
 Counts matrix products (projections, SwiGLU's three matrices, attention's two, the head on the rows whose
 logits are computed); norms, rotary embedding and softmax are left out, as torch's flop counter does.
 A forward's count leaves scoring out, for its cost is measured apart: the probe's rows, and the rest of the last
-layer where a probe reads rows that no output needs.
+layer where a probe reads rows that no output needs. With a cache only what is computed counts.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import LongTensor
 from transformers import LlamaConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one forward computed in each layer for each sample, ``[L, B]`` each.
+
+    Attributes:
+        rows: tokens whose query, attention and MLP were computed.
+        keys, values: tokens whose key, or value, was projected; those of the others came from a cache.
+        pairs: pairs of a row and a column that it attended to.
+    """
+
+    rows: LongTensor
+    keys: LongTensor
+    values: LongTensor
+    pairs: LongTensor
+
+    @classmethod
+    def whole(cls, lengths: LongTensor, tail: int | None = None, alone: LongTensor | None = None) -> Work:
+        """A forward over all of a sequence.
+
+        Args:
+            lengths: ``[L, B]`` tokens at each layer.
+            tail: tokens whose output the last layer computes; None for all.
+            alone: ``[L, B]`` tokens at the start that see only each other.
+        """
+        before = torch.zeros_like(lengths) if alone is None else alone
+        rows, pairs = lengths.clone(), before * before + (lengths - before) * lengths
+        if tail is not None:
+            rows[-1], pairs[-1] = tail, tail * lengths[-1]
+        return cls(rows, lengths, lengths, pairs)
+
+    @classmethod
+    def part(cls, rows: int, seen: LongTensor, layers: int) -> Work:
+        """A forward over ``rows`` tokens of a sample that attend to ``seen [B]`` tokens, in all layers."""
+        own = torch.full((layers, len(seen)), rows, device=seen.device)
+        return cls(own, own, own, own * seen)
 
 
 def layer_flops(config: LlamaConfig, length: int, tail: int | None = None) -> int:
@@ -19,11 +59,15 @@ def layer_flops(config: LlamaConfig, length: int, tail: int | None = None) -> in
         tail: tokens whose output is computed; of the others only keys and values are. None for all.
     """
     out = length if tail is None else tail
+    return work_flops(config, out, length, length, out * length)
+
+
+def work_flops(config: LlamaConfig, rows: int, keys: int, values: int, pairs: int) -> int:
+    """One decoder layer of one sample (see Work)."""
     d, ff = config.hidden_size, config.intermediate_size
     query, key = (heads * head_width(config) for heads in (config.num_attention_heads, config.num_key_value_heads))
-    projections = 2 * d * (out * 2 * query + length * 2 * key)
-    attention = 4 * out * length * query
-    return projections + attention + 6 * out * d * ff
+    projections = 2 * d * (rows * 2 * query + (keys + values) * key)
+    return projections + 4 * pairs * query + 6 * rows * d * ff
 
 
 def head_width(config: LlamaConfig) -> int:
@@ -63,16 +107,20 @@ class LanguageFormula:
 def forward_flops(
     config: LlamaConfig, lengths: LongTensor, logit_rows: LongTensor, tail: int | None = None
 ) -> list[int]:
-    """Each sample's FLOPs in one forward.
+    """Each sample's FLOPs in one forward over all of its sequence.
 
     Args:
         lengths: ``[L, B]`` tokens at each layer.
         logit_rows: ``[B]`` rows whose logits are computed.
         tail: tokens whose output the last layer computes (response and suffix); None for all.
     """
+    return step_flops(config, Work.whole(lengths, tail), logit_rows)
+
+
+def step_flops(config: LlamaConfig, work: Work, logit_rows: LongTensor) -> list[int]:
+    """Each sample's FLOPs in one forward that did ``work``, and of the head on ``logit_rows [B]`` rows."""
+    per_layer = torch.stack([work.rows, work.keys, work.values, work.pairs], -1).cpu().transpose(0, 1).tolist()
     return [
-        sum(layer_flops(config, n) for n in column[:-1])
-        + layer_flops(config, column[-1], tail)
-        + head_flops(config, rows)
-        for column, rows in zip(lengths.T.tolist(), logit_rows.tolist(), strict=True)
+        sum(work_flops(config, *layer) for layer in sample) + head_flops(config, rows)
+        for sample, rows in zip(per_layer, logit_rows.tolist(), strict=True)
     ]

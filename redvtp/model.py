@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import LongTensor
 
+from redvtp.caching import CachePolicy
 from redvtp.generation.cutting import check_pruner
 from redvtp.generation.decoding import Decoding
 from redvtp.generation.history import Recorder, Result
+from redvtp.generation.passes import check_cache
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
 from redvtp.models.checkpoint import CheckpointError, read_json
+from redvtp.models.lavida import Lavida
 from redvtp.models.llada_v import LladaV
-from redvtp.models.prompts import END_OF_TURN
+from redvtp.models.llava import LlavaHost
 from redvtp.pruning.base import Pruner
 from redvtp.sequence import Layout
 
-HOSTS = {LladaV.name: LladaV}
+HOSTS: dict[str, type[LlavaHost]] = {LladaV.name: LladaV, Lavida.name: Lavida}
 DATA = Path(__file__).resolve().parent.parent / "data"
 
 
@@ -61,9 +65,11 @@ class Model:
         question: str,
         *,
         prune: Pruner | None = None,
+        cache: CachePolicy | None = None,
         seed: int = 0,
         recorder: Recorder | None = None,
         extras: Mapping[str, Any] | None = None,
+        draft: str | None = None,
         **settings: Any,
     ) -> Answer:
         """Answer one question.
@@ -71,6 +77,9 @@ class Model:
         Args:
             image: a path, PIL image or array; a list of them; or None for text only.
             prune: the method, e.g. ``RedVTP(keep=0.25)``.
+            cache: which columns each step computes, e.g. ``FastDLLM(refresh=32)``; None for all.
+            draft: text that the response starts with, ``<|mdm_mask|>`` at the tokens to fill in (infilling); what
+                follows it is filled in, too.
             settings: fields of redvtp.generation.Settings (steps, length, ...).
 
         Raises:
@@ -80,9 +89,11 @@ class Model:
         return self.generate_batch(
             [Prompt(question, images)],
             prune=prune,
+            cache=cache,
             seeds=[seed],
             recorder=recorder,
             extras={name: [value] for name, value in (extras or {}).items()},
+            drafts=None if draft is None else [draft],
             **settings,
         )[0]
 
@@ -91,13 +102,24 @@ class Model:
         prompts: Sequence[Prompt],
         *,
         prune: Pruner | None = None,
+        cache: CachePolicy | None = None,
         seeds: Sequence[int] | None = None,
         recorder: Recorder | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
+        drafts: Sequence[str | None] | None = None,
         **settings: Any,
     ) -> list[Answer]:
         """Answer a batch; each sample gets what it would get alone."""
-        run = self.start(prompts, prune=prune, seeds=seeds, recorder=recorder, extras=extras, **settings)
+        run = self.start(
+            prompts,
+            prune=prune,
+            cache=cache,
+            seeds=seeds,
+            recorder=recorder,
+            extras=extras,
+            drafts=drafts,
+            **settings,
+        )
         return [self.answer(result) for result in run.run()]
 
     def start(
@@ -105,23 +127,27 @@ class Model:
         prompts: Sequence[Prompt],
         *,
         prune: Pruner | None = None,
+        cache: CachePolicy | None = None,
         seeds: Sequence[int] | None = None,
         recorder: Recorder | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
+        drafts: Sequence[str | None] | None = None,
         watch=None,
         **settings: Any,
     ) -> Decoding:
         """A batch before its first step (see redvtp.generation.Decoding).
 
-        ``stop`` defaults to the end of the turn, which the official evaluation always adds (official_code §3.3).
+        ``stop`` defaults to the host's: ``("<|eot_id|>",)`` for LLaDA-V, to which the official evaluation always
+        adds it (official_code §3.3), nothing for LaViDa (§4.3).
         """
         known = [field.name for field in fields(Settings)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ValueError(f"unknown setting {unknown[0]!r}: expected one of {', '.join(known)}")
-        settings.setdefault("stop", (END_OF_TURN,))
+        settings.setdefault("stop", self.host.stop)
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
+        check_cache(cache, self.host)
         suffix = self.encode(chosen.suffix)
         state = self.host.begin(prompts, chosen.length, len(suffix))
         return Decoding(
@@ -129,10 +155,12 @@ class Model:
             state,
             chosen,
             prune,
+            cache=cache,
             seeds=seeds,
             extras=extras,
             stop_ids=[self.encode(text) for text in chosen.stop],
             suffix_ids=suffix,
+            draft=None if drafts is None else self.draft_ids(drafts, len(prompts), chosen.length),
             recorder=recorder,
             watch=watch,
         )
@@ -140,6 +168,22 @@ class Model:
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens around them."""
         return self.host.tokenizer(text, add_special_tokens=False).input_ids if text else []
+
+    def draft_ids(self, drafts: Sequence[str | None], batch: int, length: int) -> LongTensor:
+        """``[B, length]`` token ids of the drafts, filled up with masks.
+
+        Raises:
+            ValueError: not one a sample, or one that is longer than the response.
+        """
+        if len(drafts) != batch:
+            raise ValueError(f"{len(drafts)} drafts for {batch} samples")
+        ids = torch.full((batch, length), self.host.mask_id)
+        for row, draft in zip(ids, drafts, strict=True):
+            tokens = self.encode(draft or "")
+            if len(tokens) > length:
+                raise ValueError(f"draft {draft!r:.40}: {len(tokens)} tokens for a response of {length}")
+            row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        return ids
 
     def answer(self, result: Result) -> Answer:
         """A finished sample with its text."""
@@ -168,21 +212,32 @@ def model_folder(name: str | Path) -> Path:
     raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
 
 
-def host_class(folder: Path) -> type[LladaV]:
-    """The host of a model folder: that of its ``redvtp.json``, or LLaDA-V where there is none.
+def host_class(folder: Path) -> type[LlavaHost]:
+    """The host of a model folder: that of its ``redvtp.json``, else what an official ``config.json`` shows.
 
     Raises:
         CheckpointError: an unknown host.
     """
     own = folder / "redvtp.json"
-    host = read_json(own).get("host") if own.is_file() else LladaV.name
+    host = read_json(own).get("host") if own.is_file() else official_host(folder)
     if host not in HOSTS:
         raise CheckpointError(f"{own}: unknown host {host!r}, expected one of {', '.join(HOSTS)}")
     return HOSTS[host]
 
 
-def load(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Model:
+def official_host(folder: Path) -> str:
+    """The host whose official ``config.json`` a folder holds; LLaDA-V's where it does not say."""
+    config = folder / "config.json"
+    return Lavida.name if config.is_file() and Lavida.recognises(read_json(config)) else LladaV.name
+
+
+def load(name: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Model:
     """A model by folder, or by its name in ``data/``, e.g. "mini/llada_v".
+
+    Its host is what ``redvtp.json`` in the folder names, else what the official ``config.json`` shows.
+
+    Args:
+        dtype: of the weights; None is fp32, and bf16 for LaViDa's published ones.
 
     Raises:
         CheckpointError: no such folder, or one that does not hold a model of a known host.

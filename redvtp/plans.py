@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from redvtp.generation.sampling import even_quotas
+from redvtp.generation.schedules import even_quotas
 from redvtp.pruning import Pruner
 from redvtp.selection import Count, Cut, Share
 

@@ -31,16 +31,16 @@ def test_official_case(case, hosts):
     try:
         found = compare(case, hosts)
     except Skipped as reason:
-        assert case.name.startswith("behaviour_"), reason
+        assert case.title.startswith("llada_v/behaviour_"), reason
         return
     assert not found.failures
     assert found.named
 
 
-def copy_case(folder: Path, kind: str, name: str, weights: str) -> Path:
+def copy_case(folder: Path, kind: str, name: str, weights: str, family: str = "llada_v") -> Path:
     """One case with its weights, ready to be broken."""
     (folder / kind).mkdir(parents=True)
-    source = OFFICIAL / "llada_v"
+    source = OFFICIAL / family
     shutil.copytree(source / weights, folder / weights)
     for suffix in ("json", "safetensors"):
         shutil.copy(source / kind / f"{name}.{suffix}", folder / kind)
@@ -93,6 +93,32 @@ def test_a_changed_tensor_fails(small_case, capsys, name):
     status, lines = outcome(capsys, small_case.parent)
     assert status == 1
     assert any(name in line for line in lines if "failed:" in line)
+
+
+@pytest.mark.parametrize("name", ["output_x", "step_conf", "step_tokens", "prefix_k", "prefix_v"])
+def test_a_changed_tensor_of_lavida_fails(tmp_path, capsys, name):
+    path = copy_case(tmp_path / "own", "generate", "A_pre_g16", "weights_A", "lavida").with_suffix(".safetensors")
+    assert outcome(capsys, path.parent)[1][-1] == "1 cases, 1 passed, 0 failed, 0 skipped"
+    tensors = load_file(path)
+    tensors[name].reshape(-1)[-1] += 1
+    save_file(tensors, path)
+    status, lines = outcome(capsys, path.parent)
+    assert status == 1
+    assert any(name in line for line in lines if "failed:" in line)
+
+
+def test_changed_rows_and_behaviour_of_lavida_fail(tmp_path, capsys):
+    folder = tmp_path / "own"
+    shutil.copytree(OFFICIAL / "lavida" / "weights_A", folder / "weights_A")
+    (folder / "generate").mkdir()
+    table = json.loads((OFFICIAL / "lavida" / "generate" / "schedule_table.json").read_text())
+    table["rows"][-1]["num_transfer_tokens"][0] += 1
+    (folder / "generate" / "schedule_table.json").write_text(json.dumps(table))
+    line = "output identical for two unrelated inputs_embeds (same length)"
+    (folder / "behaviour_redvtp.json").write_text(json.dumps({line: False}))
+    (folder / "behaviour_restored.json").write_text(json.dumps({line: False}))
+    status, lines = outcome(capsys, folder)
+    assert (status, lines[-1]) == (1, "3 cases, 1 passed, 2 failed, 0 skipped")
 
 
 def test_a_changed_fact_or_an_unknown_tensor_fails(small_case, capsys):

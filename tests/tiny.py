@@ -10,7 +10,9 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 
+from redvtp.models.lavida import Lavida, lavida_config
 from redvtp.models.llada_v import LladaV, host_config
+from redvtp.models.llava import LlavaHost
 
 SPECIAL = (
     "<|endoftext|>", "<|startoftext|>", "<|mdm_mask|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -33,6 +35,19 @@ SHAPE = {
         "image_size": CROP,
         "patch_size": PATCH,
     },
+}
+LAVIDA_CROP = 3 * PATCH  # 3 x 3 patches, pooled to 2 x 2
+LAVIDA_SHAPE = {
+    "d_model": 32,
+    "mlp_hidden_size": 48,
+    "n_layers": 3,
+    "n_heads": 4,
+    "n_kv_heads": 4,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 30.0,
+    "image_aspect_ratio": "anyres",
+    "image_grid_pinpoints": [[LAVIDA_CROP * i, LAVIDA_CROP * j] for i, j in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))],
+    "vision_config": {**SHAPE["vision_config"], "image_size": LAVIDA_CROP},
 }
 
 
@@ -68,11 +83,22 @@ def build_host(kv_heads: int = 2, seed: int = 0, gain: float = 3.0, **options) -
     """A whole tiny LLaDA-V: tower, projector, language model, tokenizer."""
     tokenizer = build_tokenizer()
     config = host_config({**SHAPE, "num_key_value_heads": kv_heads, "vocab_size": len(tokenizer)})
+    return _build(LladaV, config, tokenizer, seed, gain, options)
+
+
+def build_lavida(seed: int = 2, gain: float = 3.0, **options) -> Lavida:
+    """The same for LaViDa."""
+    tokenizer = build_tokenizer()
+    config = lavida_config({**LAVIDA_SHAPE, "vocab_size": len(tokenizer)})
+    return _build(Lavida, config, tokenizer, seed, gain, options)
+
+
+def _build(kind: type[LlavaHost], config, tokenizer, seed: int, gain: float, options: dict) -> LlavaHost:
     model = LlavaOnevisionForConditionalGeneration(config)
     randomise(model, seed, gain)
     with torch.no_grad():  # small, so that what a masked row attends to decides its token
         model.model.language_model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("<|mdm_mask|>")] *= 0.1
-    return LladaV(model, tokenizer, **{"system_prompt": "Be brief.", **options})
+    return kind(model, tokenizer, **{"system_prompt": "Be brief.", **options})
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

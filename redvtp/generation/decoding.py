@@ -12,21 +12,23 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
-from redvtp.flops import forward_flops
+from redvtp.caching import CachePolicy, Moment
+from redvtp.flops import Work, step_flops
 from redvtp.generation.cutting import check_pruner, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
+from redvtp.generation.passes import check_cache, choose_span, only_computed, own_cache, run_spans, with_cache
 from redvtp.generation.sampling import (
     confidence,
-    even_quotas,
     first_occurrence,
     pick_tokens,
     transfer_rows,
 )
+from redvtp.generation.schedules import transfer_quotas
 from redvtp.generation.settings import Settings
-from redvtp.models.base import Host, LayerCut, State, take_columns
+from redvtp.models.base import Host, LayerCut, Span, State, take_columns
 from redvtp.pruning.base import Pruner
 from redvtp.selection import Cut, Needs, Selection, View
 from redvtp.sequence import PROMPT, VISUAL, Layout
@@ -40,9 +42,11 @@ class Decoding:
         state: from ``host.begin``; its layout already holds the response (and suffix).
         settings: see Settings.
         pruner: the method, or None.
+        cache: which columns each step computes, or None for all.
         seeds: one a sample (default: the settings' seed for each).
         extras: per-sample extras that a method asks for.
         stop_ids, suffix_ids: the settings' texts as token ids.
+        draft: ``[B, G]`` tokens that the response starts with, the mask id at the rows to fill in; None masks all.
         recorder: collects the history.
         watch: attention rows to record in every step although no method asks, so that a fork may use them.
     """
@@ -54,16 +58,19 @@ class Decoding:
         settings: Settings,
         pruner: Pruner | None = None,
         *,
+        cache: CachePolicy | None = None,
         seeds: Sequence[int] | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
         stop_ids: Sequence[Sequence[int]] = (),
         suffix_ids: Sequence[int] = (),
+        draft: LongTensor | None = None,
         recorder: Recorder | None = None,
         watch: Needs | None = None,
     ) -> None:
         self.host, self.settings, self.recorder, self.watch = host, settings, recorder, watch
         self.extras = dict(extras or {})
         check_pruner(pruner, host, settings, self.extras)
+        check_cache(cache, host)
         if settings.cfg_scale and "guidance" not in host.can:
             raise ValueError(f"cfg_scale={settings.cfg_scale}: host {host.name} cannot do guidance")
         batch, g = state.layout.kind.shape[0], settings.length
@@ -84,6 +91,8 @@ class Decoding:
             raise ValueError(f"{len(self.seeds)} seeds for {batch} samples")
         self.random = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         self.canvas = torch.full((batch, g + len(self.suffix_ids)), host.mask_id, device=device)
+        if draft is not None:
+            self.canvas[:, :g] = checked_draft(draft, batch, g, host.config.text_config.vocab_size).to(device)
         if self.suffix_ids:
             self.canvas[:, g:] = torch.tensor(self.suffix_ids, device=device)
         self.stop_at = torch.full((batch,), g, device=device)
@@ -99,8 +108,10 @@ class Decoding:
         self.flops = [0] * batch
         self.done_steps = 0
         self.active = torch.arange(batch, device=device)
-        self.state = state
-        self.guide = host.unconditional(state) if settings.cfg_scale else None
+        self.cache = cache
+        self.state = with_cache(state, cache)
+        self.guide = with_cache(host.unconditional(state), cache) if settings.cfg_scale else None
+        self._cut_since = False  # whether tokens were dropped after the last forward began
         self.attention: AttentionProbe | None = None
         self._decided: Tensor | None = None  # [B', G] rows committed in the last step
         self._before_release: tuple | None = None  # the last step's samples, those that it finished included
@@ -123,12 +134,17 @@ class Decoding:
         step, settings, g = self.done_steps + 1, self.settings, self.settings.length
         active, canvas = self.active, self.canvas[self.active]
         masked = canvas[:, :g] == self.host.mask_id
+        spans = self._spans(step)
         rows = torch.zeros_like(canvas, dtype=torch.bool)
         rows[:, :g] = masked
+        if spans is not None:
+            place = torch.arange(canvas.shape[1], device=canvas.device)
+            rows &= torch.stack([(place >= span.start) & (place < span.stop) for span in spans])
+        asked = rows[:, :g]
         probe = self._probe(step)
         in_step: dict[int, tuple[Cut, Selection]] = {}
         cuts = self._layer_cuts(step, probe, masked, in_step)
-        output = self.host.forward(self.state, canvas, rows, probe, cuts)
+        output = run_spans(self.host, self.state, canvas, rows, spans, probe, cuts)
         logits = output.logits
         if self.guide is not None:
             # Both branches keep the same tokens: the unconditional one replays the selections.
@@ -136,17 +152,17 @@ class Decoding:
                 layer: LayerCut(lambda hidden, layout, s=selection: s, cuts[layer].positions, cut.until)
                 for layer, (cut, selection) in in_step.items()
             }
-            free = self.host.forward(self.guide, canvas, rows, None, replay).logits
+            free = run_spans(self.host, self.guide, canvas, rows, spans, None, replay).logits
             logits = free + (settings.cfg_scale + 1) * (logits - free)
         logits[:, list(self.host.banned_ids)] = float("-inf")
 
-        noise = self._noise(masked, logits.shape[-1])
+        noise = self._noise(asked, logits.shape[-1])
         predicted, conf = canvas[:, :g].clone(), torch.full(masked.shape, float("-inf"), dtype=torch.float64)
         conf = conf.to(logits.device)
         if len(logits):
             tokens = pick_tokens(logits, settings.temperature, noise.get("tokens"))
-            predicted[masked] = tokens
-            conf[masked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
+            predicted[asked] = tokens
+            conf[asked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
         limit = torch.where(self.stopped[active], self.stop_at[active], (self.block[active] + 1) * settings.block)
         conf[torch.arange(g, device=conf.device)[None] >= limit[:, None]] = float("-inf")
         quota = self.quotas[active, self.index[active]]
@@ -157,18 +173,19 @@ class Decoding:
 
         fed = output.lengths.double().mean(0).cpu()
         self.fed[active.cpu()] += fed
-        per_sample = forward_flops(
-            self.host.config.text_config, output.lengths.cpu(), masked.sum(1).cpu(), canvas.shape[1]
-        )
+        work = output.work or Work.whole(output.lengths, canvas.shape[1])
+        per_sample = step_flops(self.host.config.text_config, work, rows.sum(1))
         for sample, flops in zip(active.tolist(), per_sample, strict=True):
             self.taken[sample] += 1
             self.flops[sample] += flops * (2 if self.guide is not None else 1)
         self._record(step, canvas[:, :g], predicted, moved, conf, undecided, fed, probe, logits)
         self.done_steps = step
-        self.attention, self._decided = probe, moved
+        self.attention, self._decided, self._cut_since = probe, moved, False
         for cut, selection in in_step.values():
             if cut.lasting:
-                self._apply(selection)
+                self._apply(selection, cut.layer)
+            else:
+                self._empty_cache()
         self._cut_between(step)
         self._before_release = (self.active, self.state, self.guide, self.attention, self._decided)
         self._scan_stops()
@@ -198,6 +215,7 @@ class Decoding:
         if self._before_release is not None:
             # The cut comes before the stop scan, so it is made for samples that ended with the last step, too.
             twin.active, twin.state, twin.guide, twin.attention, twin._decided = self._before_release
+        twin.state, twin.guide = own_cache(twin.state), own_cache(twin.guide)
         twin._set_pruner(pruner)
         twin._cut_between(self.done_steps)
         twin._advance()
@@ -225,6 +243,27 @@ class Decoding:
             )
         return out
 
+    # ---- what is computed --------------------------------------------------------------------------------
+
+    def _spans(self, step: int) -> list[Span] | None:
+        """What the step computes for each sample; None without a cache."""
+        if self.cache is None:
+            return None
+        size, rows = self.settings.block, self.canvas.shape[1]
+        cuts = [(cut, self._layer_needs(cut)) for cut in self.cuts if cut.step == step]
+        spans = []
+        for block, index in zip(self.block[self.active].tolist(), self.index[self.active].tolist(), strict=True):
+            moment = Moment(self.done_steps, index, block * size, (block + 1) * size, rows, self._cut_since)
+            span = choose_span(self.cache, moment, self.settings.length, cuts)
+            spans.append(span if self.state.cache.layers else moment.everything)
+        return spans
+
+    def _empty_cache(self) -> None:
+        """Forget keys and values of a forward in which tokens were dropped for that forward only."""
+        for state in (self.state, self.guide):
+            if state is not None and state.cache is not None:
+                state.cache.layers.clear()
+
     # ---- blocks and stops --------------------------------------------------------------------------------
 
     def _advance(self) -> None:
@@ -244,7 +283,8 @@ class Decoding:
                 block, index = block + 1, 0
                 if block < settings.blocks:
                     left = int(masked[sample, block * size : (block + 1) * size].sum())
-                    self.quotas[sample] = torch.tensor(even_quotas(left, settings.block_steps))
+                    quotas = transfer_quotas(left, settings.block_steps, settings.schedule, settings.shift)
+                    self.quotas[sample] = torch.tensor(quotas)
             self.block[sample], self.index[sample] = block, index
             if block < settings.blocks:
                 staying.append(place)
@@ -357,6 +397,8 @@ class Decoding:
                 mass = torch.stack([probe.by_layer[layer] for layer in needs.layers]).mean(0)
             mass = present(mass, probe.columns)
             g = self.settings.length
+            if cut.layer is None and bool((probe.rows[:, :g] < 0).any()):
+                raise ValueError(f"{self.pruner.name} needs attention of rows that step {cut.step} did not compute")
             attention = mass[:, :g]
             if "prompt" in needs.attention:
                 prompt_attention, prompt_rows = mass[:, g:], probe.rows[:, g:] >= 0
@@ -410,14 +452,15 @@ class Decoding:
             self._record_cut(cut, selection, layout)
             self._apply(selection)
 
-    def _apply(self, selection: Selection) -> None:
-        """Make a selection last: shorten the state, and both branches under guidance."""
+    def _apply(self, selection: Selection, layer: int | None = None) -> None:
+        """Make a selection last: shorten the state, and both branches under guidance; ``layer`` as in the cut."""
+        self._cut_since = True
         for place, sample in enumerate(self.active.tolist()):
             keep = selection.keep[place]
             self.kept[sample] = self.kept[sample][keep[keep >= 0].cpu()]
-        self.state = self.state.apply(selection, self.pruner.positions)
+        self.state = self.state.apply(selection, self.pruner.positions, layer)
         if self.guide is not None:
-            self.guide = self.guide.apply(selection, self.pruner.positions)
+            self.guide = self.guide.apply(selection, self.pruner.positions, layer)
 
     # ---- history -----------------------------------------------------------------------------------------
 
@@ -437,8 +480,10 @@ class Decoding:
                 block=self.block[self.active].clone(),
                 index=self.index[self.active].clone(),
                 fed=fed,
-                attention=probe.mean()[:, :g] if wanted else None,
-                by_layer={k: v[:, :g] for k, v in probe.by_layer.items()} if wanted and probe.per_layer else {},
+                attention=only_computed(probe.mean(), probe.rows)[:, :g] if wanted else None,
+                by_layer={k: only_computed(v, probe.rows)[:, :g] for k, v in probe.by_layer.items()}
+                if wanted and probe.per_layer
+                else {},
                 logits=logits.clone() if self.recorder.logits else None,
             )
         )
@@ -446,3 +491,13 @@ class Decoding:
     def _record_cut(self, cut: Cut, selection: Selection, layout: Layout) -> None:
         if self.recorder is not None:
             self.recorder.cuts.append(CutRecord(cut, self.active.clone(), selection, layout))
+
+
+def checked_draft(draft: LongTensor, batch: int, length: int, vocabulary: int) -> LongTensor:
+    """The draft itself; ValueError where it does not fit the responses."""
+    if tuple(draft.shape) != (batch, length):
+        raise ValueError(f"draft of shape {tuple(draft.shape)}: expected {batch} samples of {length} tokens")
+    strange = draft[(draft < 0) | (draft >= vocabulary)]
+    if len(strange):
+        raise ValueError(f"draft: expected token ids 0..{vocabulary - 1}, got {int(strange[0])}")
+    return draft

@@ -1,6 +1,6 @@
-"""Pure tensor rules of one denoising step: quotas, tokens, confidences, transfer, stop scan.
+"""Pure tensor rules of one denoising step: tokens, confidences, transfer, stop scan.
 
-Source: official_code §3 (LLaDA-V's sampler).
+Source: official_code §3 (LLaDA-V's sampler) and §4.4 (LaViDa's remasking rules).
 """
 
 from __future__ import annotations
@@ -9,12 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import LongTensor, Tensor
-
-
-def even_quotas(masked: int, steps: int) -> list[int]:
-    """Tokens to commit in each step: ``masked`` split evenly, the first steps taking the remainder."""
-    base, rest = divmod(masked, steps)
-    return [base + (i < rest) for i in range(steps)]
 
 
 def pick_tokens(logits: Tensor, temperature: float, noise: Tensor | None) -> LongTensor:

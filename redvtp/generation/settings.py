@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from redvtp.generation.schedules import SCHEDULES
+from redvtp.selection import is_whole
+
 REMASKING = ("low_confidence", "random", "entropy", "margin")
+DEFAULT_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,7 @@ class Settings:
 
     Attributes:
         length: response tokens G.
-        steps: denoising steps K over the whole response.
+        steps: denoising steps K over the whole response; 16, or what ``step_ratio`` or ``step_per_block`` say.
         block_length: tokens of a semi-autoregressive block; None means one block.
         remasking: which rows are committed first: by confidence ("low_confidence"), at "random", by least
             "entropy", or by "margin" between the two likeliest tokens.
@@ -23,13 +27,18 @@ class Settings:
         seed: of every random draw.
         stop: texts that end a response.
         suffix: text that follows the response and conditions it.
+        schedule: how a block's tokens spread over its steps: None evenly, or a curve, "linear", "shift", "cosine"
+            or "logit_normal" (LaViDa; see redvtp.generation.schedules).
+        shift: of the schedule "shift": below 1 commits many tokens early, above 1 late; None is 3.
+        step_ratio: instead of ``steps``: steps a token, in (0, 1], rounded down within a block (LaViDa).
+        step_per_block: instead of ``steps``: steps of a block, at most one a token (LaViDa).
 
     Raises:
-        ValueError: lengths that do not divide, or a value out of range.
+        ValueError: lengths that do not divide, a value out of range, or two that contradict each other.
     """
 
     length: int = 32
-    steps: int = 16
+    steps: int | None = None
     block_length: int | None = None
     remasking: str = "low_confidence"
     temperature: float = 0.0
@@ -37,15 +46,18 @@ class Settings:
     seed: int = 0
     stop: tuple[str, ...] = ()
     suffix: str = ""
+    schedule: str | None = None
+    shift: float | None = None
+    step_ratio: float | None = None
+    step_per_block: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("length", "steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
+        self._require_count("length")
         block = self.block
-        if isinstance(block, bool) or not isinstance(block, int) or block < 1 or self.length % block:
+        if not is_whole(block) or block < 1 or self.length % block:
             raise ValueError(f"block_length={block!r}: expected a divisor of length={self.length}")
+        self._resolve_steps()
+        self._require_count("steps")
         if self.steps % self.blocks:
             raise ValueError(f"steps={self.steps}: expected a multiple of the {self.blocks} blocks")
         if self.remasking not in REMASKING:
@@ -60,6 +72,37 @@ class Settings:
             raise ValueError(f"stop={self.stop!r}: expected a tuple of non-empty texts")
         if not isinstance(self.suffix, str):
             raise ValueError(f"suffix={self.suffix!r}: expected a text")
+        if self.schedule is not None and self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule={self.schedule!r}: expected None or one of {', '.join(SCHEDULES)}")
+        if self.shift is not None and not (_is_number(self.shift) and 0 < self.shift < math.inf):
+            raise ValueError(f"shift={self.shift!r}: expected a finite number above 0")
+        if self.shift is not None and self.schedule != "shift":
+            raise ValueError(f"shift={self.shift!r}: belongs to schedule='shift', got schedule={self.schedule!r}")
+
+    def _require_count(self, name: str) -> None:
+        value = getattr(self, name)
+        if not is_whole(value) or value < 1:
+            raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
+
+    def _resolve_steps(self) -> None:
+        """Set ``steps`` where it was left open; refuse what it contradicts."""
+        ratio, per_block = self.step_ratio, self.step_per_block
+        if ratio is not None and per_block is not None:
+            raise ValueError(f"step_ratio={ratio!r} and step_per_block={per_block!r}: expected one of them")
+        steps = DEFAULT_STEPS if self.steps is None else self.steps
+        if ratio is not None:
+            if not _is_number(ratio) or not 0 < ratio <= 1 or int(self.block * ratio) < 1:
+                raise ValueError(
+                    f"step_ratio={ratio!r}: expected a number in (0, 1] that leaves a step in a block of {self.block}"
+                )
+            steps = int(self.block * ratio) * self.blocks
+        if per_block is not None:
+            self._require_count("step_per_block")
+            steps = min(per_block, self.block) * self.blocks
+        if self.steps is not None and self.steps != steps:
+            name = "step_ratio" if ratio is not None else "step_per_block"
+            raise ValueError(f"steps={self.steps!r}: {name}={getattr(self, name)!r} means {steps} steps")
+        object.__setattr__(self, "steps", steps)
 
     @property
     def block(self) -> int:
@@ -75,3 +118,7 @@ class Settings:
     def block_steps(self) -> int:
         """Steps of a block."""
         return self.steps // self.blocks
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

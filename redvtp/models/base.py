@@ -10,6 +10,8 @@ import torch
 from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
+from redvtp.flops import Work
+from redvtp.models.keyvalues import KeyValues
 from redvtp.selection import POSITIONS, Selection
 from redvtp.sequence import VISUAL, Layout
 
@@ -35,7 +37,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class State:
-    """Embeddings of everything before the response, and what each column of the whole sequence is.
+    """Embeddings of everything before the response, what each column of the whole sequence is, and, where a cache
+    is used, the layers' keys and values.
 
     Attributes:
         embeds: ``[B, P, D]`` prompt and visual embeddings, padded on the left.
@@ -43,6 +46,8 @@ class State:
         positions: ``[B, T]`` rotary positions.
         original: ``[B]`` visual tokens before any cut.
         size: ``[B, T]`` originals that each column stands for, or None where nothing was merged.
+        cache: filled and read by forwards, in place; None where nothing is cached.
+        samples: ``[B]`` the rows of the cache that are this state's; None for all of them.
     """
 
     embeds: Tensor
@@ -50,23 +55,31 @@ class State:
     positions: LongTensor
     original: LongTensor
     size: Tensor | None = None
+    cache: KeyValues | None = None
+    samples: LongTensor | None = None
 
-    def apply(self, selection: Selection, positions: str = "compact") -> State:
-        """The state in which only the selection's visual tokens are left.
+    def apply(self, selection: Selection, positions: str = "compact", layers: int | None = None) -> State:
+        """The state in which only the selection's visual tokens are left; in the cache, too.
 
         Args:
             positions: "compact" closes the gaps (official), "original" leaves each token where it was.
+            layers: for a cut inside a forward, the layer after which it fell: the cached columns of later layers
+                are without the dropped tokens already.
         """
         visual = self.layout.columns_of(VISUAL)
         columns = self.layout.keep_visual(visual, selection.keep)
         embeds = merge_visual(self.embeds, visual, selection)
         prompt = columns[:, : columns.shape[1] - (self.layout.length - self.layout.prompt_length)]
         layout = self.layout.take(columns)
+        moved, cache = move_positions(self.positions, layout, columns, positions), self.cache
+        if cache is not None:
+            cache = cache.move(lambda kept: take_columns(merge_visual(kept, visual, selection), columns), moved, layers)
         return replace(
             self,
+            cache=cache,
             embeds=take_columns(embeds, prompt),
             layout=layout,
-            positions=move_positions(self.positions, layout, columns, positions),
+            positions=moved,
             size=move_size(self.size, visual, columns, selection),
         )
 
@@ -82,7 +95,50 @@ class State:
             positions=self.positions[index, spare:],
             original=self.original[index],
             size=None if self.size is None else self.size[index, spare:],
+            cache=None if self.cache is None else self.cache.rows(index, spare),
         )
+
+    def with_rows(self, rows: Tensor) -> Tensor:
+        """``[B, T, D]`` embeddings of all columns; ``rows [B, R, D]`` are those of the response and suffix."""
+        return torch.cat([self.embeds, rows], 1)
+
+    def part(self, index: LongTensor) -> State:
+        """The samples ``index`` as they are, for one forward: they keep their padding and share this cache."""
+        return replace(
+            self,
+            embeds=self.embeds[index],
+            layout=self.layout.rows(index),
+            positions=self.positions[index],
+            original=self.original[index],
+            size=None if self.size is None else self.size[index],
+            samples=None if self.cache is None else index,
+        )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which columns one forward computes; keys and values of the others come from the cache.
+
+    Attributes:
+        start, stop: rows of the response and suffix, from 0.
+        prompt: also everything before the response. A forward over all columns fills the cache.
+        share: of the rows only this share, those whose values changed most since they were last computed, layer
+            by layer; to the others each layer adds what it added then (dLLM-Cache). None for all of them.
+    """
+
+    start: int
+    stop: int
+    prompt: bool = False
+    share: float | None = None
+
+    def is_all(self, rows: int) -> bool:
+        """Whether every column is computed, where the response and suffix have so many rows."""
+        return self.prompt and self.share is None and self.start == 0 and self.stop == rows
+
+    def computes(self, columns: LongTensor, first: int) -> Tensor:
+        """Which of these columns are surely computed; the response begins at column ``first``."""
+        within = (columns >= first + self.start) & (columns < first + self.stop) & (self.share is None)
+        return within | ((columns < first) & (columns >= 0) & self.prompt)
 
 
 @dataclass(frozen=True)
@@ -107,10 +163,12 @@ class Output:
     Attributes:
         logits: ``[M, V]`` fp32, one row for each True of ``logit_rows``, in row-major order.
         lengths: ``[L, B]`` real columns that each decoder layer ran on.
+        work: what that cost (see redvtp.flops.Work); None where it is a forward over all columns, without a cache.
     """
 
     logits: Tensor
     lengths: LongTensor
+    work: Work | None = None
 
 
 class Host(Protocol):
@@ -121,6 +179,7 @@ class Host(Protocol):
     layers: int
     mask_id: int
     banned_ids: tuple[int, ...]
+    stop: tuple[str, ...]
 
     def begin(self, prompts: Sequence[Prompt], length: int, suffix: int = 0) -> State:
         """Encode the prompts and lay out a response of ``length`` tokens and a suffix of ``suffix``."""
@@ -132,8 +191,13 @@ class Host(Protocol):
         logit_rows: Tensor,
         probe: AttentionProbe | None = None,
         at_layer: Mapping[int, LayerCut] | None = None,
+        span: Span | None = None,
     ) -> Output:
-        """One forward over the state and ``canvas [B, G + suffix]``; logits of the rows in ``logit_rows``."""
+        """One forward over the state and ``canvas [B, G + suffix]``; logits of the rows in ``logit_rows``.
+
+        ``span`` is given where the state has a cache; ``logit_rows`` are then among its rows, and cuts at layers
+        come with spans of all columns only. A host that can do this has "cache" in ``can``.
+        """
 
     def unconditional(self, state: State) -> State:
         """The state with everything before the response replaced by the mask embedding (guidance)."""

@@ -1,10 +1,10 @@
-"""Reading a checkpoint folder: shards, the official LLaDA-V names, the vocabulary trim, and what is wrong with it."""
+"""Reading a checkpoint folder: shards, the official names, the vocabulary trim, and what is wrong with it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,19 +19,18 @@ class CheckpointError(ValueError):
 
 
 # Official name -> name in transformers' LlavaOnevisionForConditionalGeneration; first match wins (official_code §2.2).
-LLADA_V_NAMES = (
+VISION_NAMES = (
     ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
     ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
     ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
     ("model.image_newline", "model.image_newline"),
-    ("lm_head.", "lm_head."),
-    ("model.", "model.language_model."),
 )
+LLADA_V_NAMES = (*VISION_NAMES, ("lm_head.", "lm_head."), ("model.", "model.language_model."))
 
 
-def host_name(official: str) -> str:
-    """The host's name of an official LLaDA-V tensor; a name outside the map comes back unchanged."""
-    for old, new in LLADA_V_NAMES:
+def host_name(official: str, names: Sequence[tuple[str, str]] = LLADA_V_NAMES) -> str:
+    """The host's name of an official tensor; a name outside the map comes back unchanged."""
+    for old, new in names:
         if official.startswith(old):
             return new + official[len(old) :]
     return official

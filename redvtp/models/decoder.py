@@ -7,15 +7,67 @@ because a Llama layer called outside its model is causal otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
 from transformers import DynamicCache, LlamaModel
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from redvtp.attention import AttentionProbe
+from redvtp.attention import AttentionProbe, rotate
 from redvtp.models.base import LayerCut, merge_visual, move_positions, move_size, take_columns
+from redvtp.models.keyvalues import KeyValues, Writer
 from redvtp.sequence import VISUAL, Layout
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a layer is told of the columns that it runs on.
+
+    Attributes:
+        layout, positions, size: of the T columns (see run_layers).
+        mask: of the keys (see key_mask).
+        rotary: cosines and sines ``[B, T, d]``.
+        count: ``[B]`` real columns.
+    """
+
+    layout: Layout
+    positions: LongTensor
+    size: Tensor | None
+    mask: Tensor | None
+    rotary: tuple[Tensor, Tensor]
+    count: LongTensor
+
+    @classmethod
+    def of(
+        cls, decoder: LlamaModel, hidden: Tensor, layout: Layout, positions: LongTensor, size: Tensor | None
+    ) -> Frame:
+        """The frame of ``hidden [B, T, D]``."""
+        mask = key_mask(layout, size, hidden.dtype)
+        rotary = decoder.rotary_emb(hidden, position_ids=positions)
+        return cls(layout, positions, size, mask, rotary, layout.real.sum(1))
+
+    def keywords(self, store: KeyValues | None, samples: LongTensor | None) -> dict[str, Any]:
+        """Arguments of a stock layer that runs on all of the columns and fills the store, where there is one."""
+        if store is None:
+            return {"position_embeddings": self.rotary}
+        writer = Writer(store, self.layout.length, slice(0, self.layout.length), self.rotary, samples)
+        return through(writer) | {"alone": self.layout.prompt_length if store.alone else 0}
+
+
+def through(writer: Writer) -> dict[str, Any]:
+    """Arguments of a stock layer whose keys and values go through a writer.
+
+    The layer's own rotary embedding is one that leaves queries and keys as they are, so that the cache gets keys
+    without it; the writer rotates the keys, and the attention its queries.
+    """
+    cos, sin = writer.rotary
+    return {
+        "position_embeddings": (torch.ones_like(cos[:1, :1]), torch.zeros_like(sin[:1, :1])),
+        "past_key_values": writer,
+        "rotary": writer.rotary,
+    }
 
 
 def run_layers(
@@ -27,6 +79,8 @@ def run_layers(
     probe: AttentionProbe | None = None,
     at_layer: Mapping[int, LayerCut] | None = None,
     tail: int | None = None,
+    store: KeyValues | None = None,
+    samples: LongTensor | None = None,
 ) -> tuple[Tensor, LongTensor]:
     """Run all decoder layers, without the final norm.
 
@@ -38,6 +92,8 @@ def run_layers(
         at_layer: cuts by layer, 1..L; each is made after its layer.
         tail: how many columns at the end are read afterwards; the last layer leaves out the work of the
             others' rows, but for their keys and values. None: all are read.
+        store: is filled with all keys and values on the way.
+        samples: ``[B]`` which rows of the store these are; None for all of them.
 
     Returns:
         The last layer's hidden states ``[B, T', D]`` (``[B, tail, D]``) and the real columns at each layer ``[L, B]``.
@@ -45,44 +101,49 @@ def run_layers(
     at_layer = at_layer or {}
     lengths = []
     waiting: dict[int, tuple] = {}
-    mask = key_mask(layout, size, hidden.dtype)
-    rotary = decoder.rotary_emb(hidden, position_ids=positions)
-    count = layout.real.sum(1)
+    frame = Frame.of(decoder, hidden, layout, positions, size)
     for number, layer in enumerate(decoder.layers, start=1):
         if number in waiting:
-            before, columns, layout, positions, size, seen = waiting.pop(number)
+            before, columns, frame, seen = waiting.pop(number)
             hidden = rejoin(before, hidden, columns)
             if probe is not None:
                 probe.rows, probe.columns = seen
-            mask = key_mask(layout, size, hidden.dtype)
-            rotary = decoder.rotary_emb(hidden, position_ids=positions)
-            count = layout.real.sum(1)
-        lengths.append(count)
+        lengths.append(frame.count)
+        entered = hidden
         if tail is not None and number == len(decoder.layers) and number not in at_layer:
             if not looks_before(probe, number, hidden.shape[1] - tail):
-                hidden = tail_of_layer(layer, hidden, tail, mask, rotary, probe)
+                hidden = tail_of_layer(layer, hidden, tail, frame, probe, store, samples)
+                keep_added(store, number - 1, tail, samples, entered, hidden)
                 break
-        hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, is_causal=False, probe=probe)
+        hidden = layer(
+            hidden, attention_mask=frame.mask, is_causal=False, probe=probe, **frame.keywords(store, samples)
+        )
+        keep_added(store, number - 1, tail, samples, entered, hidden)
         cut = at_layer.get(number)
         if cut is None:
             continue
-        selection = cut.select(hidden, layout)
-        visual = layout.columns_of(VISUAL)
-        columns = layout.keep_visual(visual, selection.keep)
+        selection = cut.select(hidden, frame.layout)
+        visual = frame.layout.columns_of(VISUAL)
+        columns = frame.layout.keep_visual(visual, selection.keep)
         if cut.until is not None:
             seen = None if probe is None else (probe.rows, probe.columns)
-            waiting[cut.until] = (hidden, columns, layout, positions, size, seen)
+            waiting[cut.until] = (hidden, columns, frame, seen)
         if probe is not None:
-            where = new_columns(columns, layout.length)
+            where = new_columns(columns, frame.layout.length)
             probe.rows, probe.columns = follow(where, probe.rows), follow(where, probe.columns)
         hidden = take_columns(merge_visual(hidden, visual, selection), columns)
-        size = move_size(size, visual, columns, selection)
-        layout = layout.take(columns)
-        positions = move_positions(positions, layout, columns, cut.positions)
-        mask = key_mask(layout, size, hidden.dtype)
-        rotary = decoder.rotary_emb(hidden, position_ids=positions)
-        count = layout.real.sum(1)
+        layout = frame.layout.take(columns)
+        positions = move_positions(frame.positions, layout, columns, cut.positions)
+        frame = Frame.of(decoder, hidden, layout, positions, move_size(frame.size, visual, columns, selection))
     return hidden if tail is None else hidden[:, -tail:], torch.stack(lengths)
+
+
+def keep_added(
+    store: KeyValues | None, number: int, tail: int | None, samples: LongTensor | None, entered: Tensor, left: Tensor
+) -> None:
+    """Keep what a layer added to the last ``tail`` columns, where the store asks for it."""
+    if store is not None and store.keeps_added:
+        store.keep_added(number, slice(0, tail), samples, left[:, -tail:] - entered[:, -tail:])
 
 
 def looks_before(probe: AttentionProbe | None, layer: int, column: int) -> bool:
@@ -96,9 +157,10 @@ def tail_of_layer(
     layer: LlamaDecoderLayer,
     hidden: Tensor,
     tail: int,
-    mask: Tensor | None,
-    rotary: tuple[Tensor, Tensor],
+    frame: Frame,
     probe: AttentionProbe | None,
+    store: KeyValues | None = None,
+    samples: LongTensor | None = None,
 ) -> Tensor:
     """The layer's output for its last ``tail`` columns, ``[B, tail, D]``.
 
@@ -109,17 +171,21 @@ def tail_of_layer(
     heads = (*normed.shape[:2], -1, attention.head_dim)
     key = attention.k_proj(normed).view(heads).transpose(1, 2)
     value = attention.v_proj(normed).view(heads).transpose(1, 2)
-    key, _ = apply_rotary_pos_emb(key, key, *(part[:, :before] for part in rotary))
-    cache = DynamicCache()
-    cache.update(key, value, attention.layer_idx)
-    return layer(
-        hidden[:, before:],
-        attention_mask=mask,
-        position_embeddings=tuple(part[:, before:] for part in rotary),
-        past_key_values=cache,
-        is_causal=False,
-        probe=probe,
-    )
+    first, last = (tuple(part[:, columns] for part in frame.rotary) for columns in halves(before))
+    if store is None:
+        cache = DynamicCache()
+        cache.update(rotate(key, first), value, attention.layer_idx)
+        keywords = {"position_embeddings": last, "past_key_values": cache}
+    else:
+        length = hidden.shape[1]
+        Writer(store, length, slice(0, before), first, samples).update(key, value, attention.layer_idx)
+        keywords = through(Writer(store, length, slice(before, length), last, samples))
+    return layer(hidden[:, before:], attention_mask=frame.mask, is_causal=False, probe=probe, **keywords)
+
+
+def halves(column: int) -> tuple[slice, slice]:
+    """The columns before one, and those from it on."""
+    return slice(None, column), slice(column, None)
 
 
 def key_mask(layout: Layout, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from tests.parity import forward, generation, vision
+from redvtp.models.lavida import Lavida
+from tests.parity import behaviour, forward, generation, schedules, vision
 from tests.parity.cases import Case, Hosts, find_cases
 from tests.parity.comparison import Comparison, Skipped
 
@@ -19,20 +20,28 @@ KINDS = {
     "forward": forward.run,
     "generate": generation.run,
     "redvtp": generation.run,
+    "redvtp_restored": generation.run,
+    "redvtp_published": generation.run,
     "e2e": generation.run,
     "full_vocab": generation.run,
     "vision": vision.run,
 }
-FILES = {"real_config_token_counts": vision.run_counts, "prompts": vision.run_prompts}
+FILES = {
+    "real_config_token_counts": vision.run_counts,
+    "prompts": vision.run_prompts,
+    "schedule_table": schedules.run,
+}
 LATER = {"fast_dllm": "the Fast-dLLM cache", "dllm_cache": "dLLM-Cache"}
 
 
 def runner(case: Case):
     """The function that compares a case; Skipped where there is none."""
+    if case.host is None:
+        raise Skipped("another host model, which redvtp does not have")
+    if case.name.startswith("behaviour_") and case.host is Lavida:
+        return behaviour.run
     if case.name.startswith("behaviour_"):
         raise Skipped("describes where the official code crashes, which is not to be repeated")
-    if not case.is_llada_v:
-        raise Skipped("another host model, which redvtp does not have")
     if case.name.endswith("_lowprec_scoring_info"):
         raise Skipped("overlap of 16-bit reruns of the official code; the parity is of fp32")
     if case.kind in LATER:

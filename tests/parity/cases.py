@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
+from redvtp.models.lavida import Lavida
 from redvtp.models.llada_v import LladaV, host_config
+from redvtp.models.llava import LlavaHost
 
 NO_CASES = ("weights_",)  # folders beside the kind folders
 RECIPE = "weights_recipe"
 MODEL_ONLY = "model_without_embed_and_lm_head"
+ARCHITECTURES = {"LlavaLLaDAModelLM": LladaV, "LlavaLladaForMaskedDiffusion": Lavida}
+HEAD_ROW = re.compile(r"(?:lm_head|ff_out)_row_(\d+)_multiplied_by")
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,21 @@ class Case:
         with np.load(self.folder / (self.facts.get("images") or self.facts["image"])) as stored:
             return [stored[key] for key in sorted(stored.files, key=lambda key: (len(key), key))]
 
-    @property
-    def is_llada_v(self) -> bool:
-        """False where the weights beside the kind folder are another model's."""
+    @cached_property
+    def host(self) -> type[LlavaHost] | None:
+        """The host whose weights stand beside the kind folder; None where they are another model's."""
         for config in sorted(self.family.glob("weights_*/config.json")):
             try:
-                return json.loads(config.read_text(encoding="utf-8"))["architectures"] == ["LlavaLLaDAModelLM"]
+                architectures = json.loads(config.read_text(encoding="utf-8"))["architectures"]
             except (OSError, ValueError, KeyError):
                 continue
-        return True
+            return ARCHITECTURES.get(architectures[0])
+        return LladaV
+
+    @property
+    def published_fork(self) -> bool:
+        """Whether LaViDa's fork ran as published, without image and question (official_code §0.2)."""
+        return self.kind == "redvtp_published" or "_published_" in self.name
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -96,23 +107,28 @@ def find_cases(folder: Path) -> list[Case]:
 class Hosts:
     """Models by folder, each loaded once."""
 
-    loaded: dict[Path, LladaV] = field(default_factory=dict)
+    loaded: dict[Path, LlavaHost] = field(default_factory=dict)
 
-    def of(self, case: Case) -> LladaV:
+    def of(self, case: Case) -> LlavaHost:
         """The host a case ran on, with the case's own special ids and image mode."""
-        folder = case.folder if case.kind == "full_vocab" else case.family / f"weights_{case.facts['weights']}"
+        weights = case.facts.get("weights", "A")
+        folder = case.folder if case.kind == "full_vocab" else case.family / f"weights_{weights}"
         if folder not in self.loaded:
-            self.loaded[folder] = full_vocabulary(folder) if case.kind == "full_vocab" else LladaV.from_folder(folder)
+            whole = case.kind == "full_vocab"
+            self.loaded[folder] = full_vocabulary(folder) if whole else case.host.from_folder(folder, torch.float32)
         host = copy.copy(self.loaded[folder])
+        if case.published_fork:
+            host.blind_prompt = True
         host.mask_id = case.facts.get("mask_id", host.mask_id)
         host.banned_ids = tuple(case.facts.get("suppressed_ids", host.banned_ids))
         if case.facts.get("image_aspect_ratio") == "pad":
             host.aspect = "pad"
         for fact, factor in case.facts.items():
-            if fact.startswith("lm_head_row_") and fact.endswith("_multiplied_by"):
+            row = HEAD_ROW.fullmatch(fact)
+            if row is not None and factor is not None:
                 host.model = copy.deepcopy(host.model)
                 with torch.no_grad():
-                    host.model.lm_head.weight[int(fact.split("_")[3])] *= factor
+                    host.model.lm_head.weight[int(row[1])] *= factor
         return host
 
 

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import torch
 
-from redvtp import Decoding, Recorder, RedVTP, Settings
+from redvtp import Decoding, PrefixDLM, Recorder, RedVTP, Settings
 from redvtp.attention import AttentionProbe
 from redvtp.models.base import State
-from redvtp.models.llada_v import LladaV
+from redvtp.models.keyvalues import split_heads
+from redvtp.models.llava import LlavaHost
 from redvtp.sequence import VISUAL
-from tests.parity.cases import Case, Hosts
+from tests.parity.cases import HEAD_ROW, Case, Hosts
 from tests.parity.comparison import Comparison, Skipped
 
 INPUTS = (
     "weights", "gen_length", "block_length", "steps", "temperature", "remasking", "cfg_scale", "suffix_ids",
     "stop_sequences", "keep_ratio", "image_position", "inputs_embeds_in", "pre", "nv", "post", "image", "images",
-    "image_aspect_ratio",
+    "image_aspect_ratio", "max_new_tokens", "prefix_lm", "step_ratio", "step_per_block", "schedule", "schedule_kwargs",
+    "draft_tokens",
 )  # fmt: skip
-WORDS = ("source", "api", "post_text", "stopping_criteria", "generation_suffix", "quirk", "tensors")
+WORDS = ("source", "api", "post_text", "stopping_criteria", "generation_suffix", "quirk", "note", "tensors")
 MARGINS = ("min_conf_margin", "min_argmax_margin", "min_argmax_margin_transferred", "rel_importance_margin_at_cut")
 
 
 def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     """Repeat the run and compare all it left behind."""
     facts, tensors = case.facts, case.tensors
-    if facts.get("temperature", 0) or facts.get("remasking", "low_confidence") != "low_confidence":
+    if facts.get("temperature", 0) or facts.get("remasking") == "random":
         raise Skipped("random draws of another generator cannot be repeated")
-    found.use(*INPUTS, *WORDS, *(name for name in facts if name.startswith("lm_head_row_")))
+    found.use(*INPUTS, *WORDS, *(name for name in facts if HEAD_ROW.fullmatch(name)))
     found.use(*MARGINS)
     found.leave("*_margin*", "say how near a tie the official run came, which is no output")
     host = hosts.of(case)
     found.same("mask_id", host.mask_id, facts.get("mask_id", host.mask_id))
     found.same("suppressed_ids", sorted(host.banned_ids), sorted(facts.get("suppressed_ids", host.banned_ids)))
-    state = begin(case, found, host)
-    settings = Settings(
-        length=facts["gen_length"],
-        steps=facts["steps"],
-        block_length=facts["block_length"],
-        cfg_scale=facts.get("cfg_scale", 0.0),
-    )
+    settings = settings_of(facts)
+    state = begin(case, found, host, settings.length)
     keep = facts.get("keep_ratio")
     recorder = Recorder(attention=True, per_layer=True, logits=True)
     decoding = Decoding(
@@ -47,18 +44,28 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
         settings,
         # The official code scores and prunes the first image only.
         None if keep is None else RedVTP(keep=float(keep), images=(0,)),
+        cache=PrefixDLM() if facts.get("prefix_lm") else None,
         stop_ids=facts.get("stop_sequences") or (),
         suffix_ids=facts.get("suffix_ids") or (),
+        draft=tensors.get("draft_tokens"),
         recorder=recorder,
     )
-    positions = []
+    positions, drafted = [], decoding.canvas[:, : settings.length].clone()
     while len(decoding.active):
         positions.append(decoding.state.positions[0])
         decoding.step()
-    result = decoding.results()[0]
-    found.same("output_ids", result.ids, tensors["output_ids"][0])
-    compare_steps(case, found, recorder)
-    compare_logits(case, found, host, recorder)
+        if len(positions) == 1 and "prefix_k" in tensors:
+            compare_prefix(case, found, decoding)
+    results = decoding.results()
+    result = results[0]
+    if "output_x" in tensors:
+        # Without a cache LaViDa's output begins with the prompt's columns, written as token 0.
+        columns = 0 if facts["prefix_lm"] else result.layout.prompt_length
+        found.same("output_x", [[0] * columns + r.canvas.tolist() for r in results], tensors["output_x"])
+    else:
+        found.same("output_ids", result.ids, tensors["output_ids"][0])
+    compare_steps(case, found, recorder, state)
+    compare_logits(case, found, host, recorder, drafted)
     span = [[int(p.min()), int(p.max()), len(p), bool((p.diff() == 1).all())] for p in positions]
     if "position_ids_per_forward" in facts:
         found.same("position_ids_per_forward", span, facts["position_ids_per_forward"])
@@ -66,12 +73,39 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
         compare_cut(case, found, state, recorder, result.kept)
     elif keep is not None:
         found.same("visual tokens, where the official run pruned nothing", len(result.kept), int(state.original[0]))
+    if "step0_attn_mean_full" in tensors:
+        maps = head_mean_maps(host, state, settings.length, ())
+        found.close("step0_attn_mean_full", maps.mean(0), tensors["step0_attn_mean_full"])
     if "step0_layer_attn_headmean_full" in tensors:
         maps = head_mean_maps(host, state, settings.length, facts.get("suffix_ids") or ())
         found.close("step0_layer_attn_headmean_full", maps, tensors["step0_layer_attn_headmean_full"])
 
 
-def begin(case: Case, found: Comparison, host: LladaV) -> State:
+def settings_of(facts: dict) -> Settings:
+    """The settings in our words; LaViDa takes one step a token where nothing else is said."""
+    if "gen_length" in facts:
+        return Settings(
+            length=facts["gen_length"],
+            steps=facts["steps"],
+            block_length=facts["block_length"],
+            cfg_scale=facts.get("cfg_scale", 0.0),
+        )
+    length, ratio, per_block = facts["max_new_tokens"], facts.get("step_ratio"), facts.get("step_per_block")
+    words = {"entrophy": "entropy"}  # as LaViDa writes it
+    remasking = facts.get("remasking", "low_confidence")
+    return Settings(
+        length=length,
+        steps=facts.get("steps", length) if ratio is None and per_block is None else None,
+        block_length=facts.get("block_length", length),
+        remasking=words.get(remasking, remasking),
+        schedule=facts.get("schedule"),
+        shift=(facts.get("schedule_kwargs") or {}).get("shift"),
+        step_ratio=ratio,
+        step_per_block=per_block,
+    )
+
+
+def begin(case: Case, found: Comparison, host: LlavaHost, length: int) -> State:
     """The state before the first step, from images and ids or from ready embeddings."""
     facts, suffix = case.facts, len(case.facts.get("suffix_ids") or ())
     if "input_ids" in case.tensors:
@@ -79,7 +113,7 @@ def begin(case: Case, found: Comparison, host: LladaV) -> State:
         images = case.images()
         if "image_sizes" in facts:
             found.same("image_sizes", [[i.shape[1], i.shape[0]] for i in images], facts["image_sizes"])
-        state = host.begin_from_ids(case.tensors["input_ids"][0].tolist(), images, facts["gen_length"], suffix)
+        state = host.begin_from_ids(case.tensors["input_ids"][0].tolist(), images, length, suffix)
         if "num_visual_tokens" in facts:
             found.same("num_visual_tokens", int(state.original[0]), facts["num_visual_tokens"])
         return state
@@ -90,16 +124,19 @@ def begin(case: Case, found: Comparison, host: LladaV) -> State:
     if "prompt_text_ids" in case.tensors:
         text = torch.cat([embeds[0, :start], embeds[0, start + count :]])
         found.close("prompt_text_ids", host.decoder.embed_tokens(case.tensors["prompt_text_ids"]), text)
-    return host.begin_from_embeddings(embeds, facts["gen_length"], start, count, suffix)
+    return host.begin_from_embeddings(embeds, length, start, count, suffix)
 
 
-def compare_steps(case: Case, found: Comparison, recorder: Recorder) -> None:
-    """Tokens, transfers, confidences and lengths of every step."""
+def compare_steps(case: Case, found: Comparison, recorder: Recorder, state: State) -> None:
+    """Tokens, transfers, confidences and lengths of every step; LaViDa's tensors have an axis for the batch."""
     steps, tensors, facts = recorder.steps, case.tensors, case.facts
     fed = [float(s.fed[0]) for s in steps]
-    moved = [int(s.transferred.sum()) for s in steps]
+    moved = [int(s.transferred[0].sum()) for s in steps]
     unsure = [int((s.transferred & ~torch.isfinite(s.confidence)).sum()) for s in steps]
     found.same("n_steps", len(steps), facts["n_steps"])
+    compare_forwards(case, found, fed, state.layout.prompt_length)
+    if facts.get("prefix_lm"):
+        fed[0] -= state.layout.prompt_length  # officially fed in a forward of its own before the first step
     found.same("fed_per_step", fed, facts["fed_per_step"])
     found.same("transferred_per_step", moved, facts["transferred_per_step"])
     name = "transferred_with_nonfinite_confidence_per_step"
@@ -107,34 +144,62 @@ def compare_steps(case: Case, found: Comparison, recorder: Recorder) -> None:
         found.same(name, unsure, facts[name])
     if len(steps) != facts["n_steps"]:
         return
-    found.same("step_tokens", torch.cat([s.tokens for s in steps]), tensors["step_tokens"])
-    found.same("step_x0", torch.cat([s.predicted for s in steps]), tensors["step_x0"])
-    found.same("step_transfer", torch.cat([s.transferred for s in steps]), tensors["step_transfer"])
+
+    def stacked(part: str, like: str) -> torch.Tensor:
+        return torch.stack([getattr(s, part) for s in steps]).reshape(tensors[like].shape)
+
+    found.same("step_tokens", stacked("tokens", "step_tokens"), tensors["step_tokens"])
+    found.same("step_x0", stacked("predicted", "step_x0"), tensors["step_x0"])
+    found.same("step_transfer", stacked("transferred", "step_transfer"), tensors["step_transfer"])
     found.same("step_fed", fed, tensors["step_fed"])
-    found.same("step_block", torch.cat([s.block for s in steps]), tensors["step_block"])
-    found.same("step_i", torch.cat([s.index for s in steps]), tensors["step_i"])
+    found.same("step_block", [int(s.block[0]) for s in steps], tensors["step_block"])
+    found.same("step_i", [int(s.index[0]) for s in steps], tensors["step_i"])
     if "step_conf" in tensors:
-        found.close("step_conf", torch.cat([s.confidence for s in steps]), tensors["step_conf"])
+        found.close("step_conf", stacked("confidence", "step_conf"), tensors["step_conf"])
 
 
-def compare_logits(case: Case, found: Comparison, host: LladaV, recorder: Recorder) -> None:
-    """Every fourth response row of the first two steps, where the row was masked before the step."""
+def compare_forwards(case: Case, found: Comparison, fed: list[float], prompt: int) -> None:
+    """The length of every forward, where the official run recorded it; the fork makes two of each."""
+    name = "seq_len_of_every_transformer_forward"
+    if name not in case.facts:
+        return
+    if case.facts.get("prefix_lm"):
+        found.same(name, [prompt, fed[0] - prompt, *fed[1:]], case.facts[name])
+    elif case.facts.get("keep_ratio") is not None:
+        found.same(name, [length for length in fed for _ in range(2)], case.facts[name])
+    else:
+        found.same(name, fed, case.facts[name])
+
+
+def compare_prefix(case: Case, found: Comparison, decoding: Decoding) -> None:
+    """Keys before the rotary embedding, and values, of the prompt in every layer's cache."""
+    stored = [layer for _, layer in sorted(decoding.state.cache.layers.items())]
+    for name, part in (("prefix_k", "keys"), ("prefix_v", "values")):
+        theirs = case.tensors[name]
+        ours = [split_heads(getattr(layer, part), theirs.shape[-1])[:, :, : theirs.shape[3]] for layer in stored]
+        found.close(name, torch.stack(ours), theirs)
+
+
+def compare_logits(case: Case, found: Comparison, host: LlavaHost, recorder: Recorder, drafted: torch.Tensor) -> None:
+    """Every fourth response row of the first two steps, where the row was masked before the step.
+
+    Args:
+        drafted: ``[B, G]`` the response before the first step.
+    """
     for number in (0, 1):
         name = f"step{number}_logits_resp_sub4"
         if name not in case.tensors:
             continue
-        theirs = case.tensors[name]
         if number >= len(recorder.steps):
             found.same(name, "no such step", "a step")
             continue
         step = recorder.steps[number]
-        before = torch.full_like(step.tokens, host.mask_id) if number == 0 else recorder.steps[number - 1].tokens
-        masked = before[0] == host.mask_id
-        ours = step.logits.new_full((len(masked), step.logits.shape[1]), float("nan"))
+        masked = (drafted if number == 0 else recorder.steps[number - 1].tokens) == host.mask_id
+        ours = step.logits.new_full((*masked.shape, step.logits.shape[1]), float("nan"))
         ours[masked] = step.logits
-        rows = torch.nonzero(masked[::4]).flatten()
-        found.close(name, ours[::4][rows], theirs[rows])
-        rest = sorted(set(range(0, len(masked), 4)) - set((rows * 4).tolist()))
+        ours, there = ours[:, ::4], masked[:, ::4]
+        found.close(name, ours[there], case.tensors[name].reshape(ours.shape)[there])
+        rest = sorted(set((4 * torch.nonzero(~there)[:, 1]).tolist()))
         if rest:
             found.leave(f"{name}, response rows {rest}", "committed before the step; logits there are not computed")
 
@@ -156,7 +221,10 @@ def compare_cut(case: Case, found: Comparison, state: State, recorder: Recorder,
     found.same("n_query_rows", int(undecided.sum()), facts["n_query_rows"])
     found.same("keep_local_idx", own, tensors["keep_local_idx"])
     rows = torch.nonzero(undecided).flatten() + layout.prompt_length
-    found.same("remask_indices", rows, tensors["remask_indices"])
+    if "remask_mask" in tensors:
+        found.same("remask_mask", torch.isin(torch.arange(layout.length), rows), tensors["remask_mask"])
+    else:
+        found.same("remask_indices", rows, tensors["remask_indices"])
     stays = torch.ones(layout.length, dtype=torch.bool)
     stays[visual] = False
     stays[visual[kept]] = True
@@ -166,9 +234,12 @@ def compare_cut(case: Case, found: Comparison, state: State, recorder: Recorder,
     name = "step0_attn_headmean_remask_rows_vis_cols"
     if name in tensors:
         found.close(name, attention, tensors[name])
+    name = "step0_attn_mean_remask_rows_vis_cols"
+    if name in tensors:
+        found.close(name, attention.mean(0), tensors[name])
 
 
-def head_mean_maps(host: LladaV, state: State, length: int, suffix: tuple[int, ...] | list[int]) -> torch.Tensor:
+def head_mean_maps(host: LlavaHost, state: State, length: int, suffix: tuple[int, ...] | list[int]) -> torch.Tensor:
     """``[L, T, T]`` head-mean attention of the first step, by a probe that watches every row and column."""
     canvas = torch.tensor([[host.mask_id] * length + list(suffix)])
     everything = torch.arange(state.layout.length)[None]

@@ -1,4 +1,4 @@
-"""The rules of one step: quotas, tokens, confidence, transfer, stop scan, settings."""
+"""The rules of one step: tokens, confidence, transfer, stop scan, settings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,8 @@ import pytest
 import torch
 
 from redvtp import Settings
-from redvtp.generation.sampling import confidence, even_quotas, first_occurrence, pick_tokens, transfer_rows
+from redvtp.generation.sampling import confidence, first_occurrence, pick_tokens, transfer_rows
 from tests.redvtp.runs import run
-
-
-@pytest.mark.parametrize("masked", range(0, 20))
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 16])
-def test_quotas_sum_up_and_the_first_steps_take_the_remainder(masked, steps):
-    quotas = even_quotas(masked, steps)
-    assert sum(quotas) == masked
-    assert len(quotas) == steps
-    assert quotas == sorted(quotas, reverse=True)
-    assert max(quotas) - min(quotas) <= 1
 
 
 @pytest.mark.parametrize("rule", ["low_confidence", "entropy", "margin"])

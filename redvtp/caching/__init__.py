@@ -1,0 +1,6 @@
+"""Caches of keys and values. A new one is a new file here and one import below."""
+
+from redvtp.caching.base import CACHES, CachePolicy, KeyValueCache, Moment, get, register
+from redvtp.caching.prefix_dlm import PrefixDLM
+
+__all__ = ["CACHES", "CachePolicy", "KeyValueCache", "Moment", "PrefixDLM", "get", "register"]

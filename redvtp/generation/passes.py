@@ -1,0 +1,123 @@
+"""What a step computes under a cache, and the forwards of a step: one for all samples that compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import LongTensor, Tensor
+
+from redvtp.attention import AttentionProbe
+from redvtp.caching import CachePolicy, Moment
+from redvtp.flops import Work
+from redvtp.generation.cutting import thinned
+from redvtp.models.base import Host, LayerCut, Output, Span, State
+from redvtp.models.keyvalues import KeyValues
+from redvtp.selection import Cut, Needs
+
+
+def check_cache(cache: CachePolicy | None, host: Host) -> None:
+    """Refuse, before any work, a cache that cannot be used.
+
+    Raises:
+        ValueError: naming the cache and what is missing.
+    """
+    if cache is None:
+        return
+    if isinstance(cache, type) or not callable(getattr(cache, "span", None)):
+        raise ValueError(f"cache={cache!r}: expected a cache with its parameters, e.g. FastDLLM(refresh=32), or None")
+    if "cache" not in host.can:
+        raise ValueError(f"{cache.name}: host {host.name} cannot run with a cache")
+
+
+def with_cache(state: State, cache: CachePolicy | None) -> State:
+    """The state with an empty cache of its own."""
+    if cache is None:
+        return replace(state, cache=None)
+    return replace(state, cache=KeyValues(state.positions, cache.alone, cache.keeps_added))
+
+
+def own_cache(state: State | None) -> State | None:
+    """The state with its cache in memory of its own."""
+    return state if state is None or state.cache is None else replace(state, cache=state.cache.copy())
+
+
+def choose_span(cache: CachePolicy, moment: Moment, length: int, cuts: Sequence[tuple[Cut, Needs]]) -> Span:
+    """What a sample's step computes: what the cache says, or everything where the step's cuts need that.
+
+    Args:
+        length: rows of the response.
+        cuts: in or after the step, with what they need.
+    """
+    span = cache.span(moment)
+    for cut, needs in cuts:
+        rows = span.share is None and span.start == 0 and span.stop >= length
+        response, prompt = ("response" in needs.attention, "prompt" in needs.attention)
+        if cut.layer is not None or (response and not rows) or (prompt and not span.prompt):
+            return moment.everything
+    return span
+
+
+def run_spans(
+    host: Host,
+    state: State,
+    canvas: LongTensor,
+    rows: Tensor,
+    spans: Sequence[Span] | None,
+    probe: AttentionProbe | None,
+    cuts: Mapping[int, LayerCut],
+) -> Output:
+    """The forwards of one step, as one; spans ``[B]`` are None without a cache (see Host.forward).
+
+    Rows that were not computed are marked by -1 in ``probe.rows``.
+    """
+    if spans is None:
+        return host.forward(state, canvas, rows, probe, cuts)
+    if probe is not None:
+        first = state.layout.prompt_length
+        computed = [span.computes(own, first) for span, own in zip(spans, probe.rows, strict=True)]
+        probe.rows = probe.rows.masked_fill(~torch.stack(computed), -1)
+    groups: dict[Span, list[int]] = {}
+    for place, span in enumerate(spans):
+        groups.setdefault(span, []).append(place)
+    if len(groups) == 1:
+        return host.forward(state, canvas, rows, probe, cuts, spans[0])
+    outputs, probes, order = [], [], []
+    for span, places in groups.items():
+        index = torch.tensor(places, device=canvas.device)
+        seen = None if probe is None else thinned(probe, index)
+        outputs.append(host.forward(state.part(index), canvas[index], rows[index], seen, cuts, span))
+        probes.append(seen)
+        order.append(index)
+    if probe is not None:
+        gather_probes(probe, probes, torch.cat(order))
+    return gather_outputs(outputs, rows, order)
+
+
+def gather_outputs(outputs: Sequence[Output], rows: Tensor, order: Sequence[LongTensor]) -> Output:
+    """One output of the whole batch from those of groups of its samples."""
+    back = torch.cat(list(order)).argsort()
+    owner = torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows)[rows]
+    logits = outputs[0].logits.new_empty(len(owner), outputs[0].logits.shape[1])
+    for output, index in zip(outputs, order, strict=True):
+        logits[torch.isin(owner, index)] = output.logits
+    work = {
+        name: torch.cat([getattr(output.work, name) for output in outputs], 1)[:, back]
+        for name in vars(outputs[0].work)
+    }
+    return Output(logits, torch.cat([output.lengths for output in outputs], 1)[:, back], Work(**work))
+
+
+def gather_probes(probe: AttentionProbe, parts: Sequence[AttentionProbe], order: LongTensor) -> None:
+    """Give a probe of the whole batch what those of groups of its samples have seen."""
+    back = order.argsort()
+    probe.total = torch.cat([part.total for part in parts])[back]
+    probe.seen = parts[0].seen
+    for layer in parts[0].by_layer:
+        probe.by_layer[layer] = torch.cat([part.by_layer[layer] for part in parts])[back]
+
+
+def only_computed(mass: Tensor, rows: LongTensor) -> Tensor:
+    """``[B, R, n]`` attention as it is, NaN at the rows that were not computed."""
+    return mass.masked_fill((rows < 0)[..., None], float("nan")) if bool((rows < 0).any()) else mass

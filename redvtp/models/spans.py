@@ -1,0 +1,94 @@
+"""One forward over a part of the columns, with keys and values of the others from the state's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import LongTensor, Tensor
+from transformers import LlamaModel
+
+from redvtp.attention import AttentionProbe
+from redvtp.flops import Work
+from redvtp.models.base import LayerCut, Span, State
+from redvtp.models.decoder import key_mask, run_layers, through
+from redvtp.models.keyvalues import Writer
+
+
+def run_span(
+    decoder: LlamaModel,
+    state: State,
+    rows: Tensor,
+    span: Span,
+    probe: AttentionProbe | None = None,
+    at_layer: Mapping[int, LayerCut] | None = None,
+) -> tuple[Tensor, LongTensor, Work]:
+    """Run all decoder layers on the columns of a span, without the final norm; the state's cache is brought up to date.
+
+    Args:
+        rows: ``[B, R, D]`` embeddings of the whole response and suffix.
+        at_layer: cuts by layer, which only a span of all columns can have.
+
+    Returns:
+        The span's rows ``[B, stop - start, D]`` after the last layer, the real columns that each layer ran on
+        ``[L, B]``, and what that cost.
+
+    Raises:
+        ValueError: a span that no forward can do.
+    """
+    state.cache.turn(lambda like, positions: decoder.rotary_emb(like, position_ids=positions), head_width(decoder))
+    if span.is_all(rows.shape[1]):
+        return run_all(decoder, state, rows, probe, at_layer)
+    if at_layer:
+        raise ValueError(f"cuts after layers {sorted(at_layer)} need a forward over all columns, not {span}")
+    if span.prompt or span.share is not None:
+        raise ValueError(f"{span}: the prompt is computed together with all rows")
+    return run_rows(decoder, state, rows[:, span.start : span.stop], span, probe)
+
+
+def head_width(decoder: LlamaModel) -> int:
+    """Width of an attention head."""
+    return decoder.layers[0].self_attn.head_dim
+
+
+def run_all(
+    decoder: LlamaModel,
+    state: State,
+    rows: Tensor,
+    probe: AttentionProbe | None,
+    at_layer: Mapping[int, LayerCut] | None,
+) -> tuple[Tensor, LongTensor, Work]:
+    """A span of all columns (see run_span)."""
+    tail = rows.shape[1]
+    hidden, lengths = run_layers(
+        decoder,
+        state.with_rows(rows),
+        state.layout,
+        state.positions,
+        state.size,
+        probe,
+        at_layer,
+        tail=tail,
+        store=state.cache,
+        samples=state.samples,
+    )
+    return hidden, lengths, Work.whole(lengths, tail, lengths - tail if state.cache.alone else None)
+
+
+def run_rows(
+    decoder: LlamaModel, state: State, hidden: Tensor, span: Span, probe: AttentionProbe | None
+) -> tuple[Tensor, LongTensor, Work]:
+    """A span of neighbouring rows ``hidden [B, R, D]`` (see run_span)."""
+    layout, store = state.layout, state.cache
+    columns = slice(layout.prompt_length + span.start, layout.prompt_length + span.stop)
+    rotary = decoder.rotary_emb(hidden, position_ids=state.positions[:, columns])
+    keywords = through(Writer(store, layout.length, columns, rotary, state.samples))
+    mask = key_mask(layout, state.size, hidden.dtype)
+    if probe is not None:
+        probe.first = columns.start
+    for number, layer in enumerate(decoder.layers):
+        entered = hidden
+        hidden = layer(hidden, attention_mask=mask, is_causal=False, probe=probe, **keywords)
+        if store.keeps_added:
+            store.keep_added(number, slice(span.start, span.stop), state.samples, hidden - entered)
+    work = Work.part(hidden.shape[1], layout.real.sum(1), len(decoder.layers))
+    return hidden, work.rows, work
