@@ -1,6 +1,6 @@
-"""LLaDA-V's prompt: system text, chat template, image markers, tokenisation.
+"""The prompt of LLaDA-V and LaViDa: system text, chat template, image markers, tokenisation.
 
-Source: official_code §2.6 (conversation.py, tokenizer_config.json, mm_utils.tokenizer_image_token).
+Source: official_code §2.6 and §4.3 (conversation.py, tokenizer_config.json, mm_utils.tokenizer_image_token).
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def user_text(question: str, images: int) -> str:
 def render(system: str | None, user: str) -> str:
     """The chat template: one system message (unless None), one user message, the assistant's header."""
     messages = ([("system", system)] if system is not None else []) + [("user", user)]
-    body = "".join(
-        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages
-    )
+    body = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text.strip()}<|eot_id|>" for role, text in messages)
     return f"<|startoftext|>{body}<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
