@@ -86,19 +86,21 @@ def build_host(kv_heads: int = 2, seed: int = 0, gain: float = 3.0, **options) -
     return _build(LladaV, config, tokenizer, seed, gain, options)
 
 
-def build_lavida(seed: int = 2, gain: float = 3.0, **options) -> Lavida:
+def build_lavida(seed: int = 2, gain: float = 3.0, dtype: torch.dtype = torch.float32, **options) -> Lavida:
     """The same for LaViDa."""
     tokenizer = build_tokenizer()
     config = lavida_config({**LAVIDA_SHAPE, "vocab_size": len(tokenizer)})
-    return _build(Lavida, config, tokenizer, seed, gain, options)
+    return _build(Lavida, config, tokenizer, seed, gain, options, dtype)
 
 
-def _build(kind: type[LlavaHost], config, tokenizer, seed: int, gain: float, options: dict) -> LlavaHost:
+def _build(
+    kind: type[LlavaHost], config, tokenizer, seed: int, gain: float, options: dict, dtype: torch.dtype = torch.float32
+) -> LlavaHost:
     model = LlavaOnevisionForConditionalGeneration(config)
     randomise(model, seed, gain)
     with torch.no_grad():  # small, so that what a masked row attends to decides its token
         model.model.language_model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("<|mdm_mask|>")] *= 0.1
-    return kind(model, tokenizer, **{"system_prompt": "Be brief.", **options})
+    return kind(model.to(dtype), tokenizer, **{"system_prompt": "Be brief.", **options})
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

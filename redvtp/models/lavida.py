@@ -126,10 +126,10 @@ class Lavida(LlavaHost):
     The end of text is a legal prediction and no text ends a response. The rotary embedding is fp32; published
     weights are bf16.
 
-    Its official loader cuts the embedding to the tokenizer's rows but leaves the head at the checkpoint's, so
-    that confidences run over both widths' larger one; here nothing is cut, which gives the same confidences
-    (the rows that the embedding lost belong to ids that the tokenizer does not have). A checkpoint whose config
-    sets ``tie_word_embeddings`` to false is cut on both sides (official_code §4.1).
+    The official loader cuts the embedding to the tokenizer's rows and leaves the head at the checkpoint's more, so
+    confidences are over all of the checkpoint's rows. Here neither is cut: confidences are the same, and the
+    embedding's surplus rows belong to ids that no text has. A checkpoint whose config sets
+    ``tie_word_embeddings`` to false is cut on both sides, there and here (official_code §4.1).
 
     Args:
         blind_prompt: give the model the embedding of token 0 in every column before the response. This is

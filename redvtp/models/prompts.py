@@ -1,6 +1,6 @@
-"""LLaDA-V's prompt: system text, chat template, image markers, tokenisation.
+"""The prompt of LLaDA-V and LaViDa: system text, chat template, image markers, tokenisation.
 
-Source: official_code §2.6 (conversation.py, tokenizer_config.json, mm_utils.tokenizer_image_token).
+Source: official_code §2.6 and §4.3 (conversation.py, tokenizer_config.json, mm_utils.tokenizer_image_token).
 """
 
 from __future__ import annotations

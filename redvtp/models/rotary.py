@@ -24,6 +24,5 @@ class FullPrecisionRotary(LlamaRotaryEmbedding):
 
 
 def use_full_precision_rotary(decoder: LlamaModel) -> None:
-    """Give the decoder that embedding, with the frequencies it has."""
-    stock = decoder.rotary_emb
-    decoder.rotary_emb = FullPrecisionRotary(decoder.config).to(stock.inv_freq.device)
+    """Give the decoder that embedding; its frequencies are fp32, too, whatever the weights were cast to."""
+    decoder.rotary_emb = FullPrecisionRotary(decoder.config).to(decoder.rotary_emb.inv_freq.device)

@@ -19,6 +19,7 @@ from redvtp.models.checkpoint import CheckpointError
 from redvtp.models.lavida import BLOCK_PARTS, TRUE_SHAPE, Lavida, lavida_config, lavida_name
 from redvtp.models.lavida_layout import PINPOINTS
 from redvtp.models.lavida_packing import pack_crops, pool_crops
+from redvtp.models.prompts import LLADA_V_SYSTEM, render
 from redvtp.models.rotary import FullPrecisionRotary
 from redvtp.pruning import METHODS
 from redvtp.sequence import VISUAL, is_tile
@@ -98,6 +99,13 @@ def test_the_probe_equals_the_eager_slice(host):
     host.forward(state, torch.full((1, 5), host.mask_id), torch.ones(1, 5, dtype=torch.bool), probe)
     expected = maps.mean(0)[0, rows[0]][:, probe.columns[0]]
     torch.testing.assert_close(probe.mean()[0], expected, atol=1e-5, rtol=0)
+
+
+def test_the_prompt_is_llada_vs(host, prompts):
+    assert Lavida(host.model, host.tokenizer).system_prompt == LLADA_V_SYSTEM
+    ids = host.tokenizer(render(host.system_prompt, prompts[1].question), add_special_tokens=False).input_ids
+    state = host.begin(prompts[1:2], 1)
+    assert torch.equal(state.embeds[0], host.decoder.embed_tokens(torch.tensor(ids)))
 
 
 def test_the_end_of_text_may_be_predicted_and_nothing_ends_a_response(model, prompts):
@@ -208,8 +216,7 @@ def test_a_blind_prompt_answers_the_same_whatever_is_asked(prompts):
 
 
 def test_rotation_is_done_in_fp32_and_rounded_once():
-    host = build_lavida()
-    host.model.to(torch.bfloat16)
+    host = build_lavida(dtype=torch.bfloat16)
     state = host.begin([Prompt("What is it?", [picture(90, 50)])], 4)
     columns = torch.arange(state.layout.length)[None]
     probe = AttentionProbe(columns, columns, layers=(1,))
@@ -233,10 +240,10 @@ def test_rotation_is_done_in_fp32_and_rounded_once():
     assert torch.equal(probe.mean(), torch.softmax(scores, -1, dtype=torch.float32).mean(1))
 
 
-def test_every_layer_has_bf16_weights_and_the_same_answer_in_a_batch(prompts):
-    host = build_lavida()
-    host.model.to(torch.bfloat16)
+def test_half_precision_weights_leave_the_frequencies_in_fp32_and_the_answer_in_a_batch_the_same(prompts):
+    host = build_lavida(dtype=torch.bfloat16)
     assert isinstance(host.decoder.rotary_emb, FullPrecisionRotary)
+    assert torch.equal(host.decoder.rotary_emb.inv_freq, build_lavida().decoder.rotary_emb.inv_freq)
     for prune in (None, RedVTP(keep=0.5)):
         results = run(Model(host), prompts[:1] * 2, prune)
         assert_same(results[0], results[1])

@@ -70,8 +70,7 @@ def test_the_prompt_does_not_see_the_response(model):
 
 @pytest.mark.parametrize("cache", FORMS, ids=repr)
 def test_cached_keys_are_unrotated_in_the_weights_type_and_turned_in_fp32(cache):
-    host = build_lavida()
-    host.model.to(torch.bfloat16)
+    host = build_lavida(dtype=torch.bfloat16)
     decoding = Model(host).start([Prompt("What?", [picture(100, 60)])], prune=RedVTP(keep=0.5), cache=cache, **STEPS)
     for _ in range(2):
         decoding.step()
