@@ -1,5 +1,6 @@
-"""Train a mini DVLM from nothing: `python -m analysis.train_mini`, or its autoregressive control with `--causal`.
+"""Train a mini DVLM: `python -m analysis.train_mini`, from nothing, or its autoregressive control with `--causal`.
 
+With `--host lavida` it is the one of LaViDa's kind, which starts from the weights of `--teacher mini/llada_v`.
 Runs in stages on a CPU (or `--device cuda`), resumes by itself after a kill, keeps the weights with
 the best dev score, and exports them as a folder that `from_pretrained` loads.
 """
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--causal", action="store_true", help="train the autoregressive control")
     parser.add_argument("--tower", metavar="NAME", help="start after the vision stage, with the tower of another run")
+    parser.add_argument("--host", default="llada_v", help="whose mini model: llada_v (default) or lavida")
+    parser.add_argument("--teacher", metavar="MODEL", help="the mini model that one of another host starts from")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
@@ -35,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from analysis.benchmarks import FAMILIES, get
+    from analysis.training import designs
     from analysis.training.export import export
-    from analysis.training.loop import Options, Run
+    from analysis.training.loop import Options, Run, check
     from analysis.training.stages import scaled
 
     families = tuple(dict.fromkeys(options.family or FAMILIES))
@@ -48,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}, expected more than 0")
         if options.export_only and not options.out:
             raise ValueError("--export-only is given without --out, expected a folder to export to")
+        check(options.host, options.teacher, options.causal, options.tower)
         torch.empty(1, device=options.device)
     except (ValueError, RuntimeError, AssertionError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
@@ -56,13 +61,16 @@ def main(arguments: list[str] | None = None) -> int:
     folder = paths.RUNS / "training" / options.name
     try:
         if not options.export_only:
-            run = Run(Options(families, options.seed, scaled(options.pace), folder, options.minutes, options.device,
+            stages = scaled(options.pace, designs.get(options.host).taught)
+            run = Run(Options(families, options.seed, stages, folder, options.minutes, options.device,
                               options.causal, paths.RUNS / "training" / options.tower if options.tower else None,
-                              options.device == "cpu" and not options.no_compile, dev_minutes=options.dev_minutes))
+                              options.device == "cpu" and not options.no_compile, dev_minutes=options.dev_minutes,
+                              host=options.host, teacher=options.teacher))
             if not run.train():
                 print(f"stopped at the limit after step {run.progress.step}; run the same command to go on")
         if options.out:
-            export(folder, options.out, families, options.seed, options.test_n, options.causal, _command(options))
+            export(folder, options.out, families, options.seed, options.test_n, options.causal, _command(options),
+                   options.host)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -72,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _command(options: argparse.Namespace) -> str:
     """The command that trains this model, as its card shows it."""
     words = [f"--family {name}" for name in options.family or ()] + [f"--name {options.name}", f"--seed {options.seed}"]
+    words += [f"--host {options.host} --teacher {options.teacher}"] if options.teacher else []
     words += ["--causal"] if options.causal else []
     words += [f"--tower {options.tower}"] if options.tower else []
     words += [f"--pace {options.pace:g}"] if options.pace != 1 else []

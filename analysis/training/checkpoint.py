@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from analysis.training.designs import DEFAULT
+
 FILE = "checkpoint.pt"
 BEST = "best.pt"
 
@@ -19,7 +21,7 @@ BEST = "best.pt"
 class Progress:
     """Where a run stands: the stage by name, steps done in it and in all, seconds trained, best dev score.
 
-    `seed`, `families` and `causal` say what run it is, so that a folder is not continued as another one.
+    The others say what run it is, so that a folder is not continued as another one.
     """
 
     stage: str
@@ -30,6 +32,8 @@ class Progress:
     seed: int | None = None
     families: tuple[str, ...] | None = None
     causal: bool = False
+    host: str = DEFAULT
+    teacher: str | None = None
 
 
 def write(path: Path, content: dict) -> None:
@@ -46,17 +50,19 @@ def save(folder: Path, trainee, optimizers, progress: Progress) -> None:
                           "progress": asdict(progress)})
 
 
-def restore(folder: Path, trainee, optimizers, seed: int, families: tuple[str, ...], causal: bool) -> Progress | None:
+def restore(folder: Path, trainee, optimizers, **identity) -> Progress | None:
     """Load the run's checkpoint in place; None when there is none.
 
-    Raises ValueError when the checkpoint belongs to another seed, other families or the other kind of model.
+    identity: those fields of Progress that say what run it is.
+
+    Raises ValueError when the checkpoint belongs to another run: another seed, other families, another model.
     """
     path = folder / FILE
     if not path.exists():
         return None
     content = torch.load(path, map_location="cpu", weights_only=True)
     progress = Progress(**content["progress"])
-    for name, asked in (("seed", seed), ("families", families), ("causal", causal)):
+    for name, asked in identity.items():
         found = getattr(progress, name)
         if found is not None and found != asked:
             raise ValueError(f"{name} is {asked}, but the run in this folder has {found}: use another --name")

@@ -12,22 +12,30 @@ import redvtp
 from analysis import answers
 from analysis.benchmarks import Sample, get
 from analysis.training.batches import crops, normalise
+from analysis.training.designs import DEFAULT, DESIGNS, Design
 from analysis.training.mini_model import visual_tokens
 from analysis.training.tokenizer import EOT, prompt_ids
 from redvtp.metrics import wilson_interval
-from redvtp.models.llada_v import LladaV
 
 
-def answer(model, tokenizer, samples: list[Sample], batch: int = 32) -> list[str]:
-    """The answers to samples of any families and sizes, in order, by a copy of the model: the original trains on."""
+def hosted(model, tokenizer, design: Design = DESIGNS[DEFAULT]) -> redvtp.Model:
+    """A copy of the model as redvtp runs it: the original trains on."""
     network = copy.deepcopy(model).float().eval()
     network.set_attn_implementation("sdpa")  # training has its own
-    if network.config.text_config.is_causal:
+    return redvtp.Model(design.host(network, tokenizer, system_prompt=None))
+
+
+def answer(model, tokenizer, samples: list[Sample], design: Design = DESIGNS[DEFAULT], cached: bool = True,
+           batch: int = 32) -> list[str]:
+    """The answers to samples of any families and sizes, in order. cached: with the design's cache, if it has one."""
+    if model.config.text_config.is_causal:
+        network = copy.deepcopy(model).float().eval()
+        network.set_attn_implementation("sdpa")
         return _next_tokens(network, tokenizer, samples, batch)
-    host = redvtp.Model(LladaV(network, tokenizer, system_prompt=None))
+    host, cache = hosted(model, tokenizer, design), design.cache if cached else None
     given = [""] * len(samples)
     for places in _groups([(sample.family, sample.image.size) for sample in samples], batch):
-        for place, result in zip(places, answers.start(host, [samples[p] for p in places]).run()):
+        for place, result in zip(places, answers.start(host, [samples[p] for p in places], cache=cache).run()):
             given[place] = host.answer(result).text
     return given
 
@@ -64,10 +72,10 @@ def _groups(keys: Iterable[Hashable], most: int) -> Iterator[list[int]]:
             yield places[first : first + most]
 
 
-def score(model, tokenizer, samples: list[Sample]) -> dict:
+def score(model, tokenizer, samples: list[Sample], design: Design = DESIGNS[DEFAULT], cached: bool = True) -> dict:
     """{"n", "exact", "low", "high", "characters", "kinds"}: exact match with its Wilson interval (95%), share of
     characters in place, exact match by kind of question."""
-    given = answer(model, tokenizer, samples)
+    given = answer(model, tokenizer, samples, design, cached)
     hits = [text == sample.answer for text, sample in zip(given, samples)]
     same = sum(a == b for text, sample in zip(given, samples) for a, b in zip(text, sample.answer))
     low, high = wilson_interval(sum(hits), len(samples))

@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 
 from analysis.benchmarks import get
-from analysis.training import checkpoint
+from analysis.training import checkpoint, designs
 from analysis.training.batches import Batch, Texts, training_batch
+from analysis.training.designs import DEFAULT
 from analysis.training.evaluate import score
 from analysis.training.losses import Trainee, step_loss
-from analysis.training.mini_model import PACKED, build_model
+from analysis.training.mini_model import PACKED, build_model, visual_tokens
 from analysis.training.optim import build_optimizers, set_rates
 from analysis.training.stages import Stage
+from analysis.training.teacher import inherit, load_teacher
 from analysis.training.tokenizer import build_tokenizer
 
 REPORT_SECONDS, SAVE_SECONDS = 10, 90
@@ -31,6 +33,8 @@ class Options:
     torch.compile on the layers. dev_n: dev samples a family; dev_minutes: time between dev scores.
     causal: train the autoregressive control. tower: the folder of another run, whose tower a new run
     starts with, after the first stage, as published models start from a tower that others trained.
+    host: whose mini model it is. teacher: the trained mini model, by folder or name in `data/`, that a
+    new run starts from where its design says so.
     """
 
     families: tuple[str, ...]
@@ -44,14 +48,32 @@ class Options:
     compile: bool = True
     dev_n: int = 32
     dev_minutes: float = 5.0
+    host: str = DEFAULT
+    teacher: str | None = None
+
+    @property
+    def identity(self) -> dict:
+        """What a run may not change when it is continued."""
+        return {name: getattr(self, name) for name in ("seed", "families", "causal", "host", "teacher")}
 
 
-def fresh(seed: int, device: str, causal: bool = False):
+def check(host: str, teacher: str | None, causal: bool = False, tower: Path | str | None = None) -> None:
+    """Refuse options that do not go together, with a ValueError that says what is expected."""
+    taught = designs.get(host).taught
+    if taught and (causal or tower):
+        raise ValueError(f"--{'causal' if causal else 'tower'} is given with --host {host}, expected --teacher only")
+    if taught and not teacher:
+        raise ValueError(f"--host {host} is given without --teacher, expected a mini model, for example mini/{DEFAULT}")
+    if teacher and not taught:
+        raise ValueError(f"--teacher is given with --host {host}, which is trained from nothing")
+
+
+def fresh(seed: int, device: str, causal: bool = False, host: str = DEFAULT):
     """(trainee, tokenizer, optimizers) initialised from `seed`."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer, causal)
-    model.set_attn_implementation({"text_config": PACKED, "vision_config": PACKED})
+    model = build_model(tokenizer, causal, host=host)
+    model.set_attn_implementation({"text_config": PACKED, "vision_config": designs.get(host).tower_attention})
     trainee = Trainee(model, tokenizer).to(device)
     return trainee, tokenizer, build_optimizers(trainee)
 
@@ -74,12 +96,15 @@ class Run:
     """A run that can be stopped anywhere: `Run(options).train()` goes on from the folder's checkpoint."""
 
     def __init__(self, options: Options):
+        check(options.host, options.teacher, options.causal, options.tower)
         self.options = options
-        self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device, options.causal)
-        self.progress = (
-            checkpoint.restore(options.folder, self.trainee, self.optimizers, options.seed, options.families,
-                               options.causal)
-            or self._first())
+        self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device, options.causal,
+                                                              options.host)
+        self.teacher = None
+        if options.teacher:
+            self.teacher = load_teacher(options.teacher, self.tokenizer).to(options.device)
+        self.progress = (checkpoint.restore(options.folder, self.trainee, self.optimizers, **options.identity)
+                         or self._first())
         self.names = [stage.name for stage in options.stages]
         if self.progress.stage not in self.names:
             known = ", ".join(self.names)
@@ -96,7 +121,9 @@ class Run:
         if options.tower:
             checkpoint.restore_tower(options.tower, self.trainee)
             stage = options.stages[1]
-        return checkpoint.Progress(stage.name, seed=options.seed, families=options.families, causal=options.causal)
+        if self.teacher:
+            inherit(self.trainee.model, self.teacher)
+        return checkpoint.Progress(stage.name, **options.identity)
 
     def _compile(self) -> None:
         torch._dynamo.config.cache_size_limit = 512
@@ -142,8 +169,10 @@ class Run:
         full, batch = self._is_full(stage, step), self._batch(stage)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.progress.step)
         with torch.autocast(options.device.split(":")[0], torch.bfloat16):
+            target = visual_tokens(self.teacher, batch.pixels, batch.size)[0] if stage.weights.teacher else None
             result = step_loss(self.trainee, batch, stage.weights, not full, generator, frozen=not stage.tower,
-                               blind=stage.is_blind(step) and batch.answers.shape[-1] == 2)
+                               blind=stage.is_blind(step) and batch.answers.shape[-1] == 2,
+                               prefix=stage.is_prefix(step), target=target)
         result.total.backward()
         set_rates(self.optimizers, stage.scale(step), stage.tower)
         for optimizer in self.optimizers:
@@ -177,7 +206,7 @@ class Run:
         line = {}
         for name in self.options.families:
             samples = get(name).samples("dev", self.options.dev_n, seed=0)
-            result = score(self.trainee.model, self.tokenizer, samples)
+            result = score(self.trainee.model, self.tokenizer, samples, designs.get(self.options.host))
             line[f"dev_{name}"], line[f"dev_{name}_characters"] = result["exact"], result["characters"]
         self.scored = time.time()
         worst = min(line[f"dev_{name}"] for name in self.options.families)

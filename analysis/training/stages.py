@@ -15,7 +15,8 @@ class Stage:
     1: always). count: bounds on the things on a page. blind: in every second of the first so many
     steps, questions answered in two tokens do not see the image in the last layers, where what the
     image gives is known already and is to be found among the options. This and the losses at options
-    came in together; before them, choosing among options had not emerged."""
+    came in together; before them, choosing among options had not emerged. prefix: the prompt does not
+    see the response, except in every third step, so that the model does without a cache, too."""
 
     name: str
     steps: int
@@ -29,6 +30,7 @@ class Stage:
     tower: float = 0.0
     full_every: int = 0
     blind: int = 0
+    prefix: bool = False
     weights: Weights = field(default_factory=Weights)
 
     def scale(self, step: int) -> float:
@@ -39,6 +41,10 @@ class Stage:
     def is_blind(self, step: int) -> bool:
         """Whether this step hides the image from short questions in the last layers."""
         return step < self.blind and step % 2 == 0
+
+    def is_prefix(self, step: int) -> bool:
+        """Whether the prompt of this step does not see the response."""
+        return self.prefix and step % 3 != 2
 
     def is_full(self, step: int) -> bool:
         """Whether this step is one of plain full attention."""
@@ -54,6 +60,16 @@ STAGES = (
 )
 
 
-def scaled(pace: float) -> tuple[Stage, ...]:
+TAUGHT_STAGES = (
+    Stage("distil", 700, pages=10, rate=(1.0, 0.05), warmup=30, tower=1.0,
+          weights=Weights(answer=0.0, tower=0.1, middle=0.0, naming=0.0, teacher=1.0)),
+    Stage("prefix", 900, full_pages=16, rate=(0.5, 0.1), warmup=60, full_every=5, prefix=True),
+    Stage("finish", 200, full_pages=16, rate=(0.1, 0.01), full_every=1, prefix=True),
+)
+"""For a model that starts from a teacher's weights, and whose prompt is cached."""
+
+
+def scaled(pace: float, taught: bool = False) -> tuple[Stage, ...]:
     """The stages with their steps multiplied by `pace`, at least one each."""
-    return tuple(replace(stage, steps=max(1, round(stage.steps * pace))) for stage in STAGES)
+    stages = TAUGHT_STAGES if taught else STAGES
+    return tuple(replace(stage, steps=max(1, round(stage.steps * pace))) for stage in stages)
