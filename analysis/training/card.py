@@ -85,15 +85,16 @@ TAUGHT = Kind(
     "Mini LaViDa",
     """A masked-diffusion vision-language model with LaViDa's visual tokens and prompt cache, which answers questions
 about small rendered pages.
-It exists so that pruning can be measured on a laptop with the code path of the 8B model: a SigLIP tower (4 layers),
+It exists so that pruning can be measured on a laptop with the code path of the 8B model: a SigLIP tower (5 layers),
 anyres crops of 96 px with patch 4, a GELU projector, 24 x 24 patches pooled to 12 x 12 tokens a crop by LaViDa's
 bilinear resize, newline embeddings, and a bidirectional Llama (6 layers x 128, RoPE) that fills masked response tokens,
 with the prompt (image and question) seeing the response or, cached, not. {parameters:.2f} M parameters.
 
-It is no independent training: the tower was distilled from the mini LLaDA-V's, whose visual tokens it was taught to
-give from finer patches, and projector and language model started from that model's weights. What the two have in
-common says little about LaViDa and LLaDA-V. Canvases are LaViDa's five at the scale of the crop, and a single crop:
-LaViDa's images are larger than a crop, many of these pages are not.""",
+It was not trained independently: the tower's first layer learned to give the mini LLaDA-V's embedding of each 8 px cell
+from the cell's four patches, the four layers behind it are that model's tower, and projector and language model started
+from its weights. So what the two have in common says little about LaViDa and LLaDA-V, and since the four patches of a
+cell end up nearly alike, nothing is learned here about what pooling costs. Canvases are LaViDa's five at the scale of
+the crop, and a single crop: LaViDa's images are larger than a crop, many of these pages are not.""",
     "greedy, under each family's\nprotocol; with the prefix-DLM cache (keys and values of the prompt computed once, "
     "without sight of the response)\nand without any",
     """The pooling is
@@ -101,8 +102,8 @@ redvtp's: transformers' own class loads these weights, but does not pool. Auxili
 places, fields, objects, neighbours and numbers at visual tokens, what is asked for and what the image gives at response
 tokens, and letter and meaning at options. No attention map was ever a target, but these losses, and those that the
 teacher was trained with, shape where attention gathers.""",
-    "- Stage `distil` trains the tower on the teacher's visual tokens; `prefix` and `finish` train the rest. In two\n"
-    "  of three of their steps the prompt did not see the response, in the third it did.\n")
+    "- Stage `distil` trains the patch embedding and the tower's first layer, `prefix` and `finish` all but the tower. In\n"
+    "  two of three of their steps the prompt did not see the response, in the third it did.\n")
 KINDS = {LladaV.name: DIFFUSION, Lavida.name: TAUGHT}
 
 

@@ -21,6 +21,7 @@ class Design:
     """The mini model of one host.
 
     patch: side of the tower's patches in pixels; smaller than a cell, they are pooled to one token a cell.
+    tower_layers: one more where such patches have to be gathered.
     canvases: what an image may be laid out on, (height, width) in pixels. aspect: the config's word for the
     tiling. cache: what its dev scores are taken with. taught: whether it starts from a trained mini model.
     tower_attention: what its tower is trained with, the faster one for so many patches.
@@ -30,6 +31,7 @@ class Design:
     patch: int
     canvases: tuple[tuple[int, int], ...]
     aspect: str
+    tower_layers: int = 4
     cache: CachePolicy | None = None
     taught: bool = False
     tower_attention: str = PACKED
@@ -45,8 +47,8 @@ DESIGNS = {
     for design in (
         Design(LladaV, CELL, tuple((CROP * high, CROP * wide) for wide in range(1, GRID + 1)
                                    for high in range(1, GRID + 1)), "anyres_max_4"),
-        Design(Lavida, CELL // 2, (_ONE_CROP, *_SCALED), "anyres", PrefixDLM(), taught=True,
-               tower_attention="sdpa"),
+        Design(Lavida, CELL // 2, (_ONE_CROP, *_SCALED), "anyres", tower_layers=5, cache=PrefixDLM(),
+               taught=True, tower_attention="sdpa"),
     )
 }
 DEFAULT = LladaV.name

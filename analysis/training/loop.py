@@ -16,10 +16,10 @@ from analysis.training.batches import Batch, Texts, training_batch
 from analysis.training.designs import DEFAULT
 from analysis.training.evaluate import score
 from analysis.training.losses import Trainee, step_loss
-from analysis.training.mini_model import PACKED, build_model, visual_tokens
+from analysis.training.mini_model import PACKED, build_model
 from analysis.training.optim import build_optimizers, set_rates
 from analysis.training.stages import Stage
-from analysis.training.teacher import inherit, load_teacher
+from analysis.training.teacher import distil_loss, inherit, load_teacher
 from analysis.training.tokenizer import build_tokenizer
 
 REPORT_SECONDS, SAVE_SECONDS = 10, 90
@@ -169,10 +169,12 @@ class Run:
         full, batch = self._is_full(stage, step), self._batch(stage)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.progress.step)
         with torch.autocast(options.device.split(":")[0], torch.bfloat16):
-            target = visual_tokens(self.teacher, batch.pixels, batch.size)[0] if stage.weights.teacher else None
-            result = step_loss(self.trainee, batch, stage.weights, not full, generator, frozen=not stage.tower,
-                               blind=stage.is_blind(step) and batch.answers.shape[-1] == 2,
-                               prefix=stage.is_prefix(step), target=target)
+            if stage.distil:
+                result = distil_loss(self.trainee.model, self.teacher, batch.pixels)
+            else:
+                result = step_loss(self.trainee, batch, stage.weights, not full, generator, frozen=not stage.tower,
+                                   blind=stage.is_blind(step) and batch.answers.shape[-1] == 2,
+                                   prefix=stage.is_prefix(step))
         result.total.backward()
         set_rates(self.optimizers, stage.scale(step), stage.tower)
         for optimizer in self.optimizers:

@@ -4,7 +4,7 @@ Diffusion: LLaDA's loss: mask each response token with probability t, cross-entr
 over t, divided by the response length (Nie et al. 2025, eq. 3). Autoregressive: cross-entropy of the
 next token up to the end token. The auxiliary losses name what the pixels show at visual tokens, the
 place, the concept asked for and the concept that answers at response tokens, and letter and concept
-at options; and visual tokens may be a teacher's. They train representations; no attention map is ever a target.
+at options. They train representations; no attention map is ever a target.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from analysis.benchmarks.concepts import CONCEPTS, OBJECTS
 from analysis.benchmarks.glyphs import CHARACTERS
 from analysis.training.batches import Batch
 from analysis.training.mini_model import visual_tokens
-from analysis.training.teacher import distance
 from analysis.training.tokenizer import EOT
 
 MIDDLE = 2  # the heads for what is shown and asked read the language model after this layer
@@ -82,7 +81,6 @@ class Weights:
     tower: float = 0.0
     middle: float = 0.5
     naming: float = 0.2
-    teacher: float = 0.0
 
 
 @dataclass
@@ -142,14 +140,14 @@ def until_end(answers: Tensor, end: int) -> Tensor:
 
 
 def step_loss(trainee: Trainee, batch: Batch, weights: Weights, packed: bool, generator: torch.Generator,
-              frozen: bool = False, blind: bool = False, prefix: bool = False, target: Tensor | None = None) -> Result:
+              frozen: bool = False, blind: bool = False, prefix: bool = False) -> Result:
     """Forward and losses of one batch.
 
     packed: all questions of a page in one sequence, blind to each other and unseen by the image.
     Otherwise plain full attention with the first question of each page (an autoregressive model is
     always packed: the same to it). frozen: the tower gets no gradient. blind: packed
     questions do not see the image after DEEP layers. prefix: nothing before the response sees the response,
-    as a cached prompt does not. target: the teacher's visual tokens, for weights.teacher. With weights.answer = 0 only
+    as a cached prompt does not. With weights.answer = 0 only
     the image runs, through the tower and, with weights.middle, MIDDLE layers.
     """
     model, log = trainee.model, {}
@@ -159,9 +157,6 @@ def step_loss(trainee: Trainee, batch: Batch, weights: Weights, packed: bool, ge
     total = visual.new_zeros((), dtype=torch.float32)
     if weights.tower:
         total = total + weights.tower * dense_loss(trainee.tower_heads, tower, batch.labels, log, "tower")
-    if weights.teacher:
-        far = distance(visual, target)
-        total, log["teacher"] = total + weights.teacher * far, far.detach()
     if not weights.answer and not weights.middle:
         return Result(total, log)
     packed = packed or trainee.causal

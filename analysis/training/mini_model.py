@@ -26,14 +26,16 @@ from analysis.training.tokenizer import IMAGE
 from redvtp.models.lavida_packing import pool_crops
 
 
-def build_model(tokenizer, causal: bool = False, hidden: int = 128, tower_layers: int = 4, layers: int = 6,
-                heads: int = 4, host: str = designs.DEFAULT) -> LlavaOnevisionForConditionalGeneration:
+def build_model(tokenizer, causal: bool = False, hidden: int = 128, tower_layers: int | None = None,
+                layers: int = 6, heads: int = 4, host: str = designs.DEFAULT) -> LlavaOnevisionForConditionalGeneration:
     """A freshly initialised mini model (2.2 M parameters at the default sizes); uses torch's global RNG.
 
-    causal: the autoregressive control, the same network with causal attention.
+    causal: the autoregressive control, the same network with causal attention. tower_layers: None is the
+    host's own number.
     """
     design = designs.get(host)
-    vision = SiglipVisionConfig(hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=tower_layers,
+    vision = SiglipVisionConfig(hidden_size=hidden, intermediate_size=4 * hidden,
+                                num_hidden_layers=design.tower_layers if tower_layers is None else tower_layers,
                                 num_attention_heads=heads, image_size=CROP, patch_size=design.patch,
                                 vision_use_head=False)
     text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden,

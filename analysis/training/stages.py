@@ -16,7 +16,8 @@ class Stage:
     steps, questions answered in two tokens do not see the image in the last layers, where what the
     image gives is known already and is to be found among the options. This and the losses at options
     came in together; before them, choosing among options had not emerged. prefix: the prompt does not
-    see the response, except in every third step, so that the model does without a cache, too."""
+    see the response, except in every third step, so that the model does without a cache, too.
+    distil: only the tower's first layer learns, from the teacher."""
 
     name: str
     steps: int
@@ -31,6 +32,7 @@ class Stage:
     full_every: int = 0
     blind: int = 0
     prefix: bool = False
+    distil: bool = False
     weights: Weights = field(default_factory=Weights)
 
     def scale(self, step: int) -> float:
@@ -61,9 +63,9 @@ STAGES = (
 
 
 TAUGHT_STAGES = (
-    Stage("distil", 700, pages=10, rate=(1.0, 0.05), warmup=30, tower=1.0,
-          weights=Weights(answer=0.0, tower=0.1, middle=0.0, naming=0.0, teacher=1.0)),
-    Stage("prefix", 900, full_pages=16, rate=(0.5, 0.1), warmup=60, full_every=5, prefix=True),
+    Stage("distil", 600, pages=8, questions=1, rate=(1.0, 0.03), warmup=20, tower=1.0, distil=True,
+          weights=Weights(answer=0.0, middle=0.0, naming=0.0)),
+    Stage("prefix", 900, pages=12, full_pages=16, rate=(0.3, 0.1), warmup=100, full_every=5, prefix=True),
     Stage("finish", 200, full_pages=16, rate=(0.1, 0.01), full_every=1, prefix=True),
 )
 """For a model that starts from a teacher's weights, and whose prompt is cached."""

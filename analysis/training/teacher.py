@@ -1,4 +1,9 @@
-"""A trained mini model that another one starts from: its weights, and its visual tokens as targets."""
+"""A trained mini model that one with finer patches starts from, and how the patches of a cell are made into the cell.
+
+All of the teacher's weights are kept as they are. In front of its tower's layers comes one more, whose four heads
+look at the four patches of a patch's own cell, and which learns to put the teacher's embedding of that cell in
+place of each of them. The teacher's layers then see every token four times, which changes nothing for them.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from analysis.benchmarks.canvas import CELL
+from analysis.benchmarks.canvas import CELL, CROP
+from analysis.training.losses import Result
 from redvtp.model import model_folder
 from redvtp.models.checkpoint import load_saved, read_tokenizer
 
-PLACES = "embeddings.position_embedding.weight"
+EMBEDDINGS, LAYERS = "model.vision_tower.embeddings.", "model.vision_tower.encoder.layers."
+FINER = 2  # patches along a cell's side
+PLACE, SHARPNESS = 4.0, 3.0  # size of the place in an embedding, and of a head's wish for its corner of the cell
 
 
 def load_teacher(name: str, tokenizer) -> LlavaOnevisionForConditionalGeneration:
     """The mini model of that folder or name in `data/`, frozen, in fp32.
 
-    Raises ValueError where there is none, or where its tokens are others than the learner's, or its patches no cells.
+    Raises ValueError where there is none, where its tokens are others than the learner's, or its patches no cells.
     """
     folder = model_folder(name)
     model = load_saved(LlavaOnevisionForConditionalGeneration, folder, torch.float32)
@@ -31,32 +39,74 @@ def load_teacher(name: str, tokenizer) -> LlavaOnevisionForConditionalGeneration
 
 @torch.no_grad()
 def inherit(model: nn.Module, teacher: nn.Module) -> None:
-    """Copy all of the teacher's weights that fit, and its places in a crop, stretched to finer patches.
+    """Give the model all of the teacher's weights but its embedding of patches, and a first layer that gathers.
 
-    What a patch of another size looks like has to be learned, so the patch embedding stays as it is.
-
-    Raises ValueError where anything else differs.
+    Raises ValueError where one of them does not fit.
     """
     mine, theirs = model.state_dict(), teacher.state_dict()
-    differing = sorted(name for name in mine if name not in theirs or theirs[name].shape != mine[name].shape)
-    unexpected = [name for name in differing if not name.endswith(("patch_embedding.weight", PLACES))]
-    if unexpected:
-        raise ValueError(f"the teacher is another network: {unexpected[0]} differs")
-    taken = {name: theirs[name] for name in mine if name not in differing}
-    for name in differing:
-        if name.endswith(PLACES):
-            taken[name] = stretched(theirs[name], len(mine[name]))
-    model.load_state_dict(mine | taken)
+    taken = {}
+    for name, weight in mine.items():
+        place, _, rest = name.removeprefix(LAYERS).partition(".")
+        if name.startswith(EMBEDDINGS) or name.startswith(LAYERS) and place == "0":
+            taken[name] = weight
+        else:
+            source = f"{LAYERS}{int(place) - 1}.{rest}" if name.startswith(LAYERS) else name
+            if source not in theirs or theirs[source].shape != weight.shape:
+                raise ValueError(f"the teacher is another network: its {source} does not fit")
+            taken[name] = theirs[source]
+    model.load_state_dict(taken)
+    gather(model.model.vision_tower)
 
 
-def stretched(places: Tensor, count: int) -> Tensor:
-    """`[count, D]` from embeddings `[n, D]` of the places in a square grid, read at the places of a finer one."""
-    side, finer = round(len(places) ** 0.5), round(count ** 0.5)
-    grid = places.view(1, side, side, -1).permute(0, 3, 1, 2)
-    return F.interpolate(grid, size=(finer, finer), mode="bilinear", align_corners=False).flatten(2)[0].T
+@torch.no_grad()
+def gather(tower: nn.Module) -> None:
+    """Let head 2 a + b of the first layer look at the patch of the own cell in row a and column b of it.
+
+    A place is written as the cell's row and column, one of each set, and which half of the cell it is in: a query
+    asks for its own cell and the head's halves.
+    """
+    cells, attention = CROP // CELL, tower.encoder.layers[0].self_attn
+    code, width = places(cells), attention.head_dim
+    known, cell = code.shape[1], 2 * cells
+    embeddings = tower.embeddings
+    embeddings.position_embedding.weight.zero_()[:, :known] = PLACE * code
+    embeddings.patch_embedding.weight[:known] = 0
+    embeddings.patch_embedding.bias.zero_()
+    for projection in (attention.q_proj, attention.k_proj):
+        projection.weight.zero_()
+        projection.bias.zero_()
+    for head in range(FINER**2):
+        first = head * width
+        attention.q_proj.weight[first:first + cell, :cell] = torch.eye(cell)
+        attention.k_proj.weight[first:first + known, :known] = torch.eye(known)
+        halves = torch.tensor(divmod(head, FINER)) * 2.0 - 1
+        attention.q_proj.bias[first + cell:first + known] = SHARPNESS * halves
 
 
-def distance(mine: Tensor, theirs: Tensor) -> Tensor:
-    """How far visual tokens are from the teacher's: squared distance over the variance of the teacher's."""
-    mine, theirs = mine.float(), theirs.float()
-    return F.mse_loss(mine, theirs) / theirs.var()
+def places(cells: int) -> Tensor:
+    """`[(2 cells)^2, 2 cells + 2]` for the patches, row by row: the cell's row, its column, and the halves."""
+    side = cells * FINER
+    row, column = (place.flatten() for place in torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
+    sets = [F.one_hot(place // FINER, cells) - 1 / cells for place in (row, column)]
+    halves = torch.stack((row, column), 1) % FINER - 0.5
+    return torch.cat((*sets, halves), 1)
+
+
+def distil_loss(model: nn.Module, teacher: nn.Module, pixels: Tensor) -> Result:
+    """How far the first layer's outputs are from the teacher's embeddings of their cells, over these' variance.
+
+    pixels: float [B, crops, 3, 96, 96].
+    """
+    tower, pixels = model.model.vision_tower, pixels.flatten(0, 1)
+    with torch.no_grad():
+        wanted = teacher.model.vision_tower.embeddings(pixels).float()
+    given = tower.encoder.layers[0](tower.embeddings(pixels), None).float()
+    distance = F.mse_loss(given, of_patches(wanted)) / wanted.var()
+    return Result(distance, {"distance": distance.detach()})
+
+
+def of_patches(tokens: Tensor) -> Tensor:
+    """`[n, 4 cells, D]`: each patch of a square gets its cell's token of `[n, cells, D]`."""
+    side = round(tokens.shape[1] ** 0.5)
+    grid = tokens.unflatten(1, (side, side))
+    return grid.repeat_interleave(FINER, 1).repeat_interleave(FINER, 2).flatten(1, 2)
