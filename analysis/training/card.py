@@ -31,7 +31,7 @@ Data hash (sha256 over these test samples):
 
 ## Training
 - Command: `{command}`
-- {steps} steps in {minutes:.0f} minutes on {machine} (bf16 autocast, torch.compile), dev scores included.
+- {steps} steps in {minutes:.0f} minutes on {machine} ({speed}), dev scores included.
 {origin}{notes}- Every choice was made on the development split; the test split was scored for this card only.
 - Curve, exact match on {dev_n} development samples a family{which}:
 
@@ -55,6 +55,7 @@ class Kind:
     decoding: str
     limits: str
     origin: str = ""
+    speed: str = "bf16 autocast, torch.compile"
 
 
 _FROM_NOTHING = """Auxiliary losses in
@@ -102,8 +103,9 @@ redvtp's: transformers' own class loads these weights, but does not pool. Auxili
 places, fields, objects, neighbours and numbers at visual tokens, what is asked for and what the image gives at response
 tokens, and letter and meaning at options. No attention map was ever a target, but these losses, and those that the
 teacher was trained with, shape where attention gathers.""",
-    "- Stage `distil` trains the patch embedding and the tower's first layer, `prefix` and `finish` all but the tower. In\n"
-    "  two of three of their steps the prompt did not see the response, in the third it did.\n")
+    "- Stage `distil` trains the patch embedding and the tower's first layer, `prefix` and `finish` all but the\n"
+    "  tower. In two of three of their steps the prompt did not see the response, in the third it did.\n",
+    "bf16 autocast")
 KINDS = {LladaV.name: DIFFUSION, Lavida.name: TAUGHT}
 
 
@@ -133,7 +135,7 @@ def card(kind: Kind, scores: Mapping[str, Mapping], hashes: Mapping[str, str], c
     """The card's text. curve: lines of the curve file that hold dev scores. facts: the template's other words."""
     return CARD.format(
         title=kind.title, what=kind.what.format(parameters=parameters / 1e6), decoding=kind.decoding,
-        limits=kind.limits, origin=kind.origin, scores=table(scores), kinds=kinds(scores),
+        limits=kind.limits, origin=kind.origin, speed=kind.speed, scores=table(scores), kinds=kinds(scores),
         which=" (cached)" if any("uncached" in found for found in scores.values()) else "",
         hashes="\n".join(f"- {name} `{digest}`" for name, digest in hashes.items()),
         names=" | ".join(scores), dashes="---|" * len(scores),

@@ -110,7 +110,8 @@ class Run:
             known = ", ".join(self.names)
             raise ValueError(f"the run stands in stage {self.progress.stage!r}, expected one of {known}")
         self.texts = Texts(self.tokenizer)
-        if options.compile and can_compile(options.device):
+        # A run from a teacher is over before compiling for all its lengths would have paid.
+        if options.compile and not self.teacher and can_compile(options.device):
             self._compile()
         self.drawer, self.drawn = ThreadPoolExecutor(1), None
         self.started, self.before = time.time(), self.progress.seconds
