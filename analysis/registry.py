@@ -51,7 +51,10 @@ NOTEBOOKS = (
     Notebook(
         "claims",
         "20_claims.ipynb",
-        ("accuracy", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid", "ablations"),
+        (
+            "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
+            "ablations",
+        ),
         "every claim of the papers, and what the results say of it",
     ),
 )

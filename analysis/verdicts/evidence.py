@@ -39,6 +39,10 @@ SOURCES = {
     "accuracy": Source(
         "exact match by model, family, method and keep ratio", "analysis.accuracy", "analysis.figures.accuracy"
     ),
+    "main_table": Source(
+        "score, paired difference to the unpruned run, recall and cost by method and ratio", "analysis.main_table",
+        "analysis.figures.main_table",
+    ),
     "step_similarity": Source(
         "Sim_k, the cosine of S_1 and S_k, by step", "analysis.step_similarity", "analysis.figures.step_similarity"
     ),

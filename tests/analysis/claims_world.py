@@ -21,7 +21,8 @@ WIDE = 0.01  # half of every interval
 
 FIGURES = (
     "fig1_token_counts", "fig3_pruning_maps_doc", "fig3_pruning_maps_others", "fig4_step_similarity", "fig5_examples",
-    "tab_accuracy", "tab_accuracy_recall", "tab_two_tokens", "compute", "layer_attention", "layer_grid", "ablations",
+    "tab_accuracy", "tab_accuracy_recall", "tab_main", "tab_two_tokens", "compute", "layer_attention", "layer_grid",
+    "ablations",
 )  # fmt: skip
 """Names of drawings that claims show."""
 
@@ -49,6 +50,14 @@ def accuracy() -> list[dict]:
             found.append(row | {"method": "random", "keep": keep, "n": 900, "evidence_recall": keep})
             found[-1] |= ends(exact_match=0.2)
     return found
+
+
+def main_table() -> list[dict]:
+    losses = {"redvtp": -0.01, "random": -0.8}
+    return [
+        row | ends(difference=losses[row["method"]])
+        for row in rows_of("model family method keep", MODELS, FAMILIES, losses, KEEPS)
+    ]
 
 
 def step_similarity(family: str) -> list[dict]:
@@ -191,6 +200,7 @@ BY = ("host", "model", "origin", "family", "benchmark", "cache", "split", "seed"
 
 WORLD = {
     ("mini", "accuracy"): ("mini", accuracy()),
+    ("mini", "main_table"): ("mini", main_table()),
     ("mini", "step_similarity"): ("mini", [*step_similarity("doc"), *step_similarity("info")]),
     ("mini", "compute"): ("flops", compute()),
     ("mini", "ablations"): ("mini", ablations()),
