@@ -1,7 +1,7 @@
 """Differences between methods on the same samples, and how many of them would show by chance.
 
 Each pair of methods at each ratio in each family: `gained` and `lost` answers of the second over the first,
-`difference` in exact match with its paired bootstrap interval (95%, for this pair alone), the exact sign test's `p`
+`difference` in exact match with its interval (Tango's, 95%, for this pair alone), the exact sign test's `p`
 (McNemar) and `p_holm`, adjusted by Holm for all `tests` pairs of the model. Seeds are pooled.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from analysis import answers
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, difference, holm, named, sign_test, turned
+from analysis.comparisons import difference, holm, named, sign_test, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 
@@ -62,7 +62,7 @@ def measure(run: RunContext) -> Result:
         run,
         by=BY,
         link="mini",
-        params=each.provenance["params"] | {"resamples": RESAMPLES, "pairs": PAIRS},
+        params=each.provenance["params"] | {"pairs": PAIRS},
         inputs=answers.inputs(each),
         # One answer more or less moves these; the difference has its interval.
         tolerances=dict.fromkeys(("gained", "lost", "p", "p_holm")),

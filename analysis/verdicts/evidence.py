@@ -96,7 +96,7 @@ SOURCES = {
         "scores and times on the public benchmarks",
         later="it needs the published weights and benchmarks, which are not part of this repository",
         fields=("host", "benchmark", "cache", "method", "rows", "start", "layer", "comparison", "keep", "score",
-                "throughput_gain", "latency_cut", "visual_to_prompt", "evidence_recall"),
+                "share_of_unpruned", "throughput_gain", "latency_cut", "visual_to_prompt", "evidence_recall"),
     ),
 }  # fmt: skip
 """All results that a rule may name."""

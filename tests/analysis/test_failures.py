@@ -13,7 +13,7 @@ import pytest
 matplotlib.use("Agg")
 
 from analysis import failures, main_table, method_differences, plots, recall_effect
-from analysis.comparisons import holm
+from analysis.comparisons import difference, holm
 from analysis.figures import failures as failures_figure
 from analysis.figures import main_table as main_figure
 from analysis.figures import method_differences as differences_figure
@@ -213,9 +213,9 @@ def test_intervals_of_scores_that_are_no_rates():
     low, high = main_table.mean([0.2, 0.4, 0.9] * 10)[1:]
     assert 0.2 < low < 0.5 < high < 0.9
     assert main_table.mean([1.0] * 10)[1] == wilson_interval(10, 10)[0]
-    middle, low, high = main_table.change([1.0] * 9, [0.5, 0.7, 0.9] * 3)
+    middle, low, high = main_table.gain([1.0] * 9, [0.5, 0.7, 0.9] * 3)
     assert middle == pytest.approx(-0.3) and low < middle < high < 0
-    assert main_table.change([1.0] * 9, [1.0] * 9) == (0.0, -wilson_interval(0, 9)[1], wilson_interval(0, 9)[1])
+    assert main_table.gain([1.0] * 9, [1.0] * 9) == difference(0, 0, 9)
 
 
 def test_sentences_say_what_holds(survived, effect, differences, main):
