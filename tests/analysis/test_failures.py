@@ -87,14 +87,23 @@ def main(rows) -> Result:
 
 
 def test_at_risk_is_right_unpruned_and_still_open(rows):
-    risk = at_risk(rows)
+    risk = at_risk(rows, "redvtp")
     assert len([one for one in risk if one[1] == "doc"]) == N - 1
     assert {one[3] for one in risk if one[1] == "scene"} == {i for i in range(N) if i != 7 and i % 4}
 
 
+def test_a_cut_inside_step_1_puts_answers_committed_there_at_risk(rows):
+    risk = at_risk(rows, "llada_fastv")
+    assert {one[3] for one in risk if one[1] == "scene"} == {i for i in range(N) if i != 7}
+    assert at_risk(rows, "random") == at_risk(rows, "redvtp") < risk
+    counts = {method: len([case for case in cases(rows, (method,)) if case.family == "scene"])
+              for method in ("redvtp", "llada_fastv")}  # fmt: skip
+    assert counts == {"redvtp": 29 * len(KEEPS), "llada_fastv": 39 * len(KEEPS)}
+
+
 def test_cases_tell_what_is_on_the_page(rows):
     found = list(cases(rows, ("redvtp",)))
-    assert len(found) == len(at_risk(rows)) * len(KEEPS)
+    assert len(found) == len(at_risk(rows, "redvtp")) * len(KEEPS)
     assert {case.things for case in found if case.family == "doc"} <= set(range(2, 9))
     assert all(case.things == things(case.family, "test", 0, case.index) for case in found[:5])
     assert set(sets(found)) == {"doc", "scene", LONG, SHORT}
