@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import plots
 from analysis.figures import rates
+from analysis.figures.fewer import whole
 from analysis.profiles import RunContext
 from analysis.recall_effect import MINIMUM
 from analysis.results import Result
@@ -78,6 +79,7 @@ def draw_auc(effect: Result, run: RunContext) -> Any:
 def table(effect: Result) -> pd.DataFrame:
     """AUC and Mann-Whitney's p, odds ratio for a tenth more of the evidence and its p, and the correlation."""
     rows = pd.DataFrame(effect.rows)
+    rows = rows.assign(tests=whole(rows["tests"]))
     return rows[["model", "family", "method", "keep", "n", "right", "auc", "auc_low", "auc_high", "p", "p_holm",
                  "tests", "odds", "odds_low", "odds_high", "odds_p", "correlation"]].dropna(subset=["auc"])  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Failures, the effect of the evidence left, differences between methods and the main table, from made-up answers."""
+"""Failures, the effect of evidence recall, differences between methods and the main table, from made-up answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import product
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -37,6 +38,7 @@ def row(family: str, index: int, method: str, keep: float, right: bool, recall: 
         "method": method, "keep": keep, "answer": "x" * (1 + index % 3), "prediction": "", "exact_match": right,
         "score": float(right), "answer_step": 1 if family == "scene" and index % 4 == 0 else 2,
         "evidence_recall": recall, "visual_tokens": 300 + 100 * (index % 2), "kept": 9, "steps": 2, "tokens_fed": 90.0,
+        "layer": 3 if method == "llada_fastv" else None,
         "flops": 9,
     }  # fmt: skip
 
@@ -80,6 +82,16 @@ def effect(rows) -> Result:
 @pytest.fixture(scope="module")
 def differences(rows) -> Result:
     return result("method_differences", method_differences.compare(rows))
+
+
+@pytest.fixture(scope="module")
+def grid() -> Result:
+    """LLaDA-FastV in the layer grid: best after layer 4, as good after 2 as after 3."""
+    shares = {1: 0.1, 2: 0.3, 3: 0.3, 4: 0.9}
+    cuts = [("none", None, 1.0, 1.0)] + [("llada_fastv", layer, 0.25, share) for layer, share in shares.items()]
+    columns = ("method", "layer", "keep", "exact_match")
+    return result("layer_grid", [dict(zip(columns, cut)) | {"model": "m", "family": "doc", "n": N, "flops_ratio": 0.5}
+                                 for cut in cuts])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +264,8 @@ def test_differences_are_paired_and_adjusted(differences):
     assert by["doc", "random", "shuffled", 0.25]["p_holm"] == 1
     assert [row["p_holm"] for row in differences.rows] == holm([row["p"] for row in differences.rows])
     assert {row["tests"] for row in differences.rows} == {len(differences.rows)}
+    assert {row["layer"] for row in differences.rows if row["first"] == "llada_fastv"} == {3}
+    assert {row["layer"] for row in differences.rows if row["first"] != "llada_fastv"} == {None}
 
 
 def test_the_main_table_has_scores_differences_and_the_cost_at_8b(main):
@@ -286,16 +300,37 @@ def test_intervals_of_scores_that_are_no_rates():
     assert main_table.change([1.0] * 9, [1.0] * 9) == (0.0, -wilson_interval(0, 9)[1], wilson_interval(0, 9)[1])
 
 
-def test_sentences_say_what_holds(survived, effect, differences, main):
-    said = failures_figure.sentence(survived, effect, differences)
+def test_sentences_say_what_holds(survived, effect, differences, grid, main):
+    said = failures_figure.sentence(survived, effect, differences, grid)
     assert f"of 39 {LONG} at risk, at 25%, 10% and 5%, RedVTP 51%, 51% and 51% and random 0%, 0% and 0%" in said
     assert "RedVTP above random in 8 of 8, above LLaDA-FastV in 0 of 8" in said
-    assert "RedVTP's stay right in 100%" in said and "shuffled scores above random in 0 of 2" in said
+    assert "shuffled scores above random in 0 of 2" in said
+    told = "(n = 10, mean recall 63%)"  # the next bin has nine
+    assert f"at 25%, recall 50% to below 75%, RedVTP 100% [72%, 100%] {told} and random 0% [0%, 28%] {told};" in said
     assert "stay right than for those that turn wrong in 8 of the 8 pairs of family and ratio with at least 10" in said
     assert "Under random no pair of family and ratio has 10 answers that stay right and 10 that turn wrong" in said
+    assert "LLaDA-FastV cuts after layer 3 here" in said
+    assert "(layer_grid: mean of doc, n = 40 each) its exact match at 25% is 30% after that layer" in said
+    assert "and higher after layer 4 (90%), so" in said  # as good after 2
     told = main_figure.sentence(main)
     assert "RedVTP at 50% (at the 8B shape 52% of the FLOPs at 32 tokens in 16 steps) below unpruned in doc" in told
     assert "cells of the paper's five tables are not known to us" in told
+
+
+def test_recall_is_compared_at_the_same_ratio():
+    """RedVTP alone has a higher bin at 50%, and no bin of 5% has enough of both."""
+    columns = ("method", "keep", "place", "value", "n", "survived")
+    values = (
+        ("redvtp", 0.5, 3, "75% to 100%", 200, 1.0), ("redvtp", 0.5, 2, "50% to 75%", 20, 0.9),
+        ("random", 0.5, 2, "50% to 75%", 30, 0.3), ("redvtp", 0.05, 2, "50% to 75%", 90, 0.4),
+        ("random", 0.05, 2, "50% to 75%", 9, 0.1),
+    )  # fmt: skip
+    ends = {"survived_low": 0.0, "survived_high": 1.0, "recall": 0.6, "family": LONG, "group": "evidence recall"}
+    said = failures_figure._same_recall(pd.DataFrame([dict(zip(columns, one)) | ends for one in values]))
+    assert "at 50%, recall 50% to below 75%, RedVTP 90% [0%, 100%] (n = 20, mean recall 60%) and random 30%" in said
+    assert "n = 200" not in said and "at 5%" not in said
+    none = failures_figure._same_recall(pd.DataFrame([dict(zip(columns, values[0])) | ends]))
+    assert none == "At no ratio do RedVTP and random have 10 long answers each in the same bin of evidence recall."
 
 
 def told_effect() -> list[dict]:
