@@ -44,7 +44,7 @@ NOTEBOOKS = (
     Notebook(
         "failures",
         "13_failures.ipynb",
-        ("failures", "recall_effect", "method_differences"),
+        ("failures", "recall_effect", "method_differences", "layer_grid"),
         "which samples flip, and whether evidence recall predicts it",
     ),
     Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),

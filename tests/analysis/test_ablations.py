@@ -164,7 +164,7 @@ def test_seeds_are_pooled_by_their_counts(story):
 
 def test_the_sentence_says_the_story(story):
     said = figure.sentence(story)
-    assert "On m, n = 40 a family, 2 of 10 differences from the default are real" in said
+    assert "On m, n = 40 a family, 2 of 10 differences from the default are significant at 5% after Holm's" in said
     assert "Worse: guide rows: prompt (doc at 50%: -100 points and 1 more). Better: none." in said
     assert "Guide rows that are worse than the still-masked ones somewhere: prompt; better: none." in said
     assert "doc: step 1 100% at 25% of the FLOPs, step 2 100% at 25%." in said
