@@ -45,8 +45,8 @@ def _layer(pairs: pd.DataFrame, grid: Result) -> str:
     better = cuts[cuts["exact_match"] > here]
     told = rates.listed(f"{row.layer:.0f} ({row.exact_match:.0%})" for row in better.itertuples())
     ranked = (
-        f"and higher after layer{'s' * (len(better) > 1)} {told}, so these differences say nothing of LLaDA-FastV at its "
-        "best layer"
+        f"and higher after layer{'s' * (len(better) > 1)} {told}, so these differences say nothing of LLaDA-FastV at "
+        "its best layer"
         if len(better) else "and not higher after any other"
     )  # fmt: skip
     return (
