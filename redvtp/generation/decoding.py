@@ -23,8 +23,10 @@ from redvtp.generation.passes import check_cache, choose_span, only_computed, ow
 from redvtp.generation.sampling import (
     confidence,
     even_quotas,
+    factor_rows,
     first_occurrence,
     pick_tokens,
+    threshold_rows,
     transfer_rows,
 )
 from redvtp.generation.settings import Settings
@@ -161,8 +163,7 @@ class Decoding:
             conf[asked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
         limit = torch.where(self.stopped[active], self.stop_at[active], (self.block[active] + 1) * settings.block)
         conf[torch.arange(g, device=conf.device)[None] >= limit[:, None]] = float("-inf")
-        quota = self.quotas[active, self.index[active]]
-        moved = transfer_rows(conf, quota)
+        moved = self._transfer(conf)
         canvas[:, :g] = torch.where(moved, predicted, canvas[:, :g])
         self.canvas[active] = canvas
         undecided = canvas[:, :g] == self.host.mask_id
@@ -198,7 +199,7 @@ class Decoding:
         if self.pruner is not None:
             raise ValueError(f"fork from a run without a method; this one prunes with {self.pruner.name}")
         check_pruner(pruner, self.host, self.settings, self.extras)
-        for cut in pruner.cuts(self.settings.steps, self.host.layers) if pruner else ():
+        for cut in pruner.cuts(self.settings.most_steps, self.host.layers) if pruner else ():
             if cut.step < self.done_steps or (cut.layer is not None and cut.step <= self.done_steps):
                 raise ValueError(f"{pruner.name} cuts at {cut}, but {self.done_steps} steps were already taken")
         twin = copy.copy(self)
@@ -238,6 +239,14 @@ class Decoding:
                 )
             )
         return out
+
+    def _transfer(self, conf: Tensor) -> Tensor:
+        """``[B', G]`` rows that the step commits."""
+        if self.settings.threshold is not None:
+            return threshold_rows(conf, self.settings.threshold)
+        if self.settings.factor is not None:
+            return factor_rows(conf, self.settings.factor)
+        return transfer_rows(conf, self.quotas[self.active, self.index[self.active]])
 
     # ---- what is computed --------------------------------------------------------------------------------
 
@@ -336,7 +345,7 @@ class Decoding:
         self.cuts: tuple[Cut, ...] = ()
         # A method that keeps everything is the unpruned run, bit for bit: it makes no cut.
         if pruner is not None and not getattr(pruner, "keeps_all", False):
-            self.cuts = pruner.cuts(self.settings.steps, self.host.layers)
+            self.cuts = pruner.cuts(self.settings.most_steps, self.host.layers)
 
     def _asked(self, step: int) -> list[Needs]:
         asked = [self._layer_needs(cut) for cut in self.cuts if cut.step == step]

@@ -63,6 +63,31 @@ def transfer_rows(conf: Tensor, quota: LongTensor) -> Tensor:
     return (rank < quota[:, None]) & (conf > float("-inf"))
 
 
+def threshold_rows(conf: Tensor, threshold: float) -> Tensor:
+    """``[B, G]`` True for the rows whose confidence reaches ``threshold``, and for the most confident one.
+
+    Source: Fast-dLLM (arXiv 2505.22618), confidence-aware parallel decoding.
+    """
+    return transfer_rows(conf, (conf >= threshold).sum(1).clamp(min=1))
+
+
+def factor_rows(conf: Tensor, factor: float) -> Tensor:
+    """``[B, G]`` True for the most confident rows, up to the first that misses its bar.
+
+    The n-th most confident row (n = 1, 2, ...) needs a confidence of 1 - factor / (n + 1), but for the first,
+    which is always committed; where only the last eligible row misses its bar, it is committed, too.
+
+    Source: Fast-dLLM (arXiv 2505.22618), factor-based parallel decoding; official_code §3.1.
+    """
+    ordered = torch.sort(conf, dim=1, descending=True).values
+    eligible = (ordered > float("-inf")).sum(1)
+    number = torch.arange(1, conf.shape[1] + 1, device=conf.device)
+    bar = 1 - factor / (number + 1).to(conf.dtype)
+    missed = (ordered < bar) & (number > 1)
+    committed = torch.where(missed.any(1), missed.int().argmax(1), eligible)
+    return transfer_rows(conf, torch.where(committed == eligible - 1, eligible, committed))
+
+
 def first_occurrence(tokens: LongTensor, pattern: Sequence[int]) -> LongTensor:
     """``[B]`` where ``pattern`` first starts in each row of ``tokens [B, G]``; G where it does not occur."""
     length = tokens.shape[1]

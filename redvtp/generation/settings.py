@@ -23,6 +23,11 @@ class Settings:
         seed: of every random draw.
         stop: texts that end a response.
         suffix: text that follows the response and conditions it.
+        threshold: commit, in place of a fixed number of rows a step, all whose confidence reaches it, and at
+            least one (Fast-dLLM).
+        factor: the same, but with a bar that falls as fewer rows are committed together: the n-th most confident
+            row needs 1 - factor / (n + 1) (Fast-dLLM; see redvtp.generation.sampling.factor_rows).
+            With either, a response takes as many steps as it needs and ``steps`` is not read.
 
     Raises:
         ValueError: lengths that do not divide, or a value out of range.
@@ -37,6 +42,8 @@ class Settings:
     seed: int = 0
     stop: tuple[str, ...] = ()
     suffix: str = ""
+    threshold: float | None = None
+    factor: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("length", "steps"):
@@ -46,7 +53,7 @@ class Settings:
         block = self.block
         if isinstance(block, bool) or not isinstance(block, int) or block < 1 or self.length % block:
             raise ValueError(f"block_length={block!r}: expected a divisor of length={self.length}")
-        if self.steps % self.blocks:
+        if self.steps % self.blocks and not self.parallel:
             raise ValueError(f"steps={self.steps}: expected a multiple of the {self.blocks} blocks")
         if self.remasking not in REMASKING:
             raise ValueError(f"remasking={self.remasking!r}: expected one of {', '.join(REMASKING)}")
@@ -61,6 +68,20 @@ class Settings:
         if not isinstance(self.suffix, str):
             raise ValueError(f"suffix={self.suffix!r}: expected a text")
 
+        if self.threshold is not None and self.factor is not None:
+            raise ValueError(f"threshold={self.threshold}, factor={self.factor}: expected one of them")
+        if self.threshold is not None and not (is_number(self.threshold) and 0 < self.threshold <= 1):
+            raise ValueError(f"threshold={self.threshold!r}: expected a number in (0, 1], or None")
+        if self.factor is not None and not (is_number(self.factor) and 0 < self.factor < math.inf):
+            raise ValueError(f"factor={self.factor!r}: expected a finite number above 0, or None")
+        if self.parallel and self.remasking != "low_confidence":
+            raise ValueError(f"remasking={self.remasking!r}: threshold and factor are of probabilities, low_confidence")
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the confidence decides how many rows a step commits."""
+        return self.threshold is not None or self.factor is not None
+
     @property
     def block(self) -> int:
         """Tokens of a block."""
@@ -73,5 +94,15 @@ class Settings:
 
     @property
     def block_steps(self) -> int:
-        """Steps of a block."""
-        return self.steps // self.blocks
+        """Most steps of a block; with parallel decoding each commits at least one row."""
+        return self.block if self.parallel else self.steps // self.blocks
+
+    @property
+    def most_steps(self) -> int:
+        """Most steps of the whole response."""
+        return self.block_steps * self.blocks
+
+
+def is_number(value: object) -> bool:
+    """Whether this is an int or float and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
