@@ -35,7 +35,7 @@ def with_cache(state: State, cache: CachePolicy | None) -> State:
     """The state with an empty cache of its own."""
     if cache is None:
         return replace(state, cache=None)
-    return replace(state, cache=KeyValues(state.positions, cache.alone, cache.keeps_added))
+    return replace(state, cache=KeyValues(state.positions, cache.alone, cache.keeps_parts))
 
 
 def own_cache(state: State | None) -> State | None:
@@ -82,17 +82,37 @@ def run_spans(
     for place, span in enumerate(spans):
         groups.setdefault(span, []).append(place)
     if len(groups) == 1:
-        return host.forward(state, canvas, rows, probe, cuts, spans[0])
+        return forward(host, state, canvas, rows, probe, cuts, spans[0])
     outputs, probes, order = [], [], []
     for span, places in groups.items():
         index = torch.tensor(places, device=canvas.device)
         seen = None if probe is None else thinned(probe, index)
-        outputs.append(host.forward(state.part(index), canvas[index], rows[index], seen, cuts, span))
+        outputs.append(forward(host, state.part(index), canvas[index], rows[index], seen, cuts, span))
         probes.append(seen)
         order.append(index)
     if probe is not None:
         gather_probes(probe, probes, torch.cat(order))
     return gather_outputs(outputs, rows, order)
+
+
+def forward(
+    host: Host,
+    state: State,
+    canvas: LongTensor,
+    rows: Tensor,
+    probe: AttentionProbe | None,
+    cuts: Mapping[int, LayerCut],
+    span: Span,
+) -> Output:
+    """One forward of samples that compute the same; a probe whose rows are not among it sees zeros."""
+    if probe is None or bool((probe.rows >= 0).any()):
+        return host.forward(state, canvas, rows, probe, cuts, span)
+    output = host.forward(state, canvas, rows, None, cuts, span)
+    probe.seen = [layer for layer in range(1, host.layers + 1) if probe.watches(layer)]
+    probe.total = torch.zeros(*probe.rows.shape, probe.columns.shape[1], device=probe.rows.device)
+    if probe.per_layer:
+        probe.by_layer = dict.fromkeys(probe.seen, probe.total)
+    return output
 
 
 def gather_outputs(outputs: Sequence[Output], rows: Tensor, order: Sequence[LongTensor]) -> Output:
