@@ -1,10 +1,10 @@
-"""Cases of the sampler, pruned or not: generate, redvtp, e2e, full_vocab."""
+"""Cases of the sampler, pruned or not, with a cache or without."""
 
 from __future__ import annotations
 
 import torch
 
-from redvtp import Decoding, Recorder, RedVTP, Settings
+from redvtp import Decoding, DLLMCache, FastDLLM, Recorder, RedVTP, Settings
 from redvtp.attention import AttentionProbe
 from redvtp.models.base import State
 from redvtp.models.llada_v import LladaV
@@ -15,9 +15,9 @@ from tests.parity.comparison import Comparison, Skipped
 INPUTS = (
     "weights", "gen_length", "block_length", "steps", "temperature", "remasking", "cfg_scale", "suffix_ids",
     "stop_sequences", "keep_ratio", "image_position", "inputs_embeds_in", "pre", "nv", "post", "image", "images",
-    "image_aspect_ratio",
+    "image_aspect_ratio", "prefix_refresh_interval", "threshold", "cache_config",
 )  # fmt: skip
-WORDS = ("source", "api", "post_text", "stopping_criteria", "generation_suffix", "quirk", "tensors")
+WORDS = ("source", "error", "api", "post_text", "stopping_criteria", "generation_suffix", "quirk", "tensors")
 MARGINS = ("min_conf_margin", "min_argmax_margin", "min_argmax_margin_transferred", "rel_importance_margin_at_cut")
 
 
@@ -38,23 +38,27 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
         steps=facts["steps"],
         block_length=facts["block_length"],
         cfg_scale=facts.get("cfg_scale", 0.0),
+        # The hook's "threshold" is the factor of Fast-dLLM's falling bar (official_code §3.1).
+        factor=facts.get("threshold"),
     )
     keep = facts.get("keep_ratio")
-    recorder = Recorder(attention=True, per_layer=True, logits=True)
+    recorder = Recorder(attention=keep is not None, per_layer=True, logits=True)
     decoding = Decoding(
         host,
         state,
         settings,
         # The official code scores and prunes the first image only.
         None if keep is None else RedVTP(keep=float(keep), images=(0,)),
+        cache=cache_of(case),
         stop_ids=facts.get("stop_sequences") or (),
         suffix_ids=facts.get("suffix_ids") or (),
         recorder=recorder,
     )
     positions = []
     while len(decoding.active):
-        positions.append(decoding.state.positions[0])
+        place, taken = decoding.state.positions[0], decoding.fed.clone()
         decoding.step()
+        positions.append(place[-round(float(decoding.fed - taken)) :])
     result = decoding.results()[0]
     found.same("output_ids", result.ids, tensors["output_ids"][0])
     compare_steps(case, found, recorder)
@@ -62,6 +66,8 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     span = [[int(p.min()), int(p.max()), len(p), bool((p.diff() == 1).all())] for p in positions]
     if "position_ids_per_forward" in facts:
         found.same("position_ids_per_forward", span, facts["position_ids_per_forward"])
+    if "rope_positions_per_forward" in facts:
+        found.same("rope_positions_per_forward", [s[:3] for s in span], facts["rope_positions_per_forward"])
     if "keep_local_idx" in tensors or "vis_start" in facts:
         compare_cut(case, found, state, recorder, result.kept)
     elif keep is not None:
@@ -69,6 +75,17 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     if "step0_layer_attn_headmean_full" in tensors:
         maps = head_mean_maps(host, state, settings.length, facts.get("suffix_ids") or ())
         found.close("step0_layer_attn_headmean_full", maps, tensors["step0_layer_attn_headmean_full"])
+
+
+def cache_of(case: Case) -> FastDLLM | DLLMCache | None:
+    """The cache that the case ran with."""
+    if case.kind == "fast_dllm":
+        return FastDLLM(refresh=case.facts["prefix_refresh_interval"])
+    if case.kind == "dllm_cache":
+        own = case.facts["cache_config"]
+        intervals = own["prompt_interval_steps"], own["gen_interval_steps"]
+        return DLLMCache(*intervals, own["transfer_ratio"], ties="official")
+    return None
 
 
 def begin(case: Case, found: Comparison, host: LladaV) -> State:
@@ -100,7 +117,13 @@ def compare_steps(case: Case, found: Comparison, recorder: Recorder) -> None:
     moved = [int(s.transferred.sum()) for s in steps]
     unsure = [int((s.transferred & ~torch.isfinite(s.confidence)).sum()) for s in steps]
     found.same("n_steps", len(steps), facts["n_steps"])
-    found.same("fed_per_step", fed, facts["fed_per_step"])
+    if case.kind == "dllm_cache":
+        reason = "the hook counts the whole sequence in each step; ours counts the rows that are computed"
+        found.leave("fed_per_step", reason)
+        found.leave("step_fed", reason)
+    else:
+        found.same("fed_per_step", fed, facts["fed_per_step"])
+        found.same("step_fed", fed, tensors["step_fed"])
     found.same("transferred_per_step", moved, facts["transferred_per_step"])
     name = "transferred_with_nonfinite_confidence_per_step"
     if name in facts:
@@ -108,9 +131,14 @@ def compare_steps(case: Case, found: Comparison, recorder: Recorder) -> None:
     if len(steps) != facts["n_steps"]:
         return
     found.same("step_tokens", torch.cat([s.tokens for s in steps]), tensors["step_tokens"])
-    found.same("step_x0", torch.cat([s.predicted for s in steps]), tensors["step_x0"])
+    predicted = torch.cat([s.predicted for s in steps])
+    if case.kind == "fast_dllm":
+        # The hook records 0 for the rows that it did not run.
+        run = torch.tensor(fed).clamp(max=predicted.shape[1] + len(facts["suffix_ids"] or ()))
+        rows = torch.arange(predicted.shape[1]) - len(facts["suffix_ids"] or ())
+        predicted[(predicted.shape[1] - rows)[None] > run[:, None]] = 0
+    found.same("step_x0", predicted, tensors["step_x0"])
     found.same("step_transfer", torch.cat([s.transferred for s in steps]), tensors["step_transfer"])
-    found.same("step_fed", fed, tensors["step_fed"])
     found.same("step_block", torch.cat([s.block for s in steps]), tensors["step_block"])
     found.same("step_i", torch.cat([s.index for s in steps]), tensors["step_i"])
     if "step_conf" in tensors:
