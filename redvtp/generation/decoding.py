@@ -19,9 +19,10 @@ from redvtp.caching import CachePolicy, Moment
 from redvtp.flops import Work, step_flops
 from redvtp.generation.cutting import check_pruner, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
-from redvtp.generation.passes import check_cache, choose_span, only_computed, own_cache, run_spans, with_cache
+from redvtp.generation.passes import check_cache, choose_spans, own_cache, run_spans, with_cache, within
 from redvtp.generation.sampling import (
     confidence,
+    draw_noise,
     even_quotas,
     factor_rows,
     first_occurrence,
@@ -135,9 +136,7 @@ class Decoding:
         spans = self._spans(step)
         rows = torch.zeros_like(canvas, dtype=torch.bool)
         rows[:, :g] = masked
-        if spans is not None:
-            place = torch.arange(canvas.shape[1], device=canvas.device)
-            rows &= torch.stack([(place >= span.start) & (place < span.stop) for span in spans])
+        rows = within(spans, rows)
         asked = rows[:, :g]
         probe = self._probe(step)
         in_step: dict[int, tuple[Cut, Selection]] = {}
@@ -154,7 +153,8 @@ class Decoding:
             logits = free + (settings.cfg_scale + 1) * (logits - free)
         logits[:, list(self.host.banned_ids)] = float("-inf")
 
-        noise = self._noise(asked, logits.shape[-1])
+        random = [self.random[sample] for sample in active.tolist()]
+        noise = draw_noise(asked, logits.shape[-1], settings, random)
         predicted, conf = canvas[:, :g].clone(), torch.full(masked.shape, float("-inf"), dtype=torch.float64)
         conf = conf.to(logits.device)
         if len(logits):
@@ -254,14 +254,13 @@ class Decoding:
         """What the step computes for each sample; None without a cache."""
         if self.cache is None:
             return None
-        size, rows = self.settings.block, self.canvas.shape[1]
+        size, places = self.settings.block, zip(self.block[self.active].tolist(), self.index[self.active].tolist())
+        moments = [
+            Moment(self.done_steps, index, block * size, (block + 1) * size, self.canvas.shape[1], self._cut_since)
+            for block, index in places
+        ]
         cuts = [(cut, self._layer_needs(cut)) for cut in self.cuts if cut.step == step]
-        spans = []
-        for block, index in zip(self.block[self.active].tolist(), self.index[self.active].tolist(), strict=True):
-            moment = Moment(self.done_steps, index, block * size, (block + 1) * size, rows, self._cut_since)
-            span = choose_span(self.cache, moment, self.settings.length, cuts)
-            spans.append(span if self.state.cache.layers else moment.everything)
-        return spans
+        return choose_spans(self.cache, self.state, moments, self.settings.length, cuts)
 
     def _empty_cache(self) -> None:
         """Forget keys and values of a forward in which tokens were dropped for that forward only."""
@@ -321,20 +320,6 @@ class Decoding:
             self.stop_at = torch.where(hit, torch.minimum(self.stop_at, found), self.stop_at)
             newly = newly | hit
         self.stopped = self.stopped | newly
-
-    def _noise(self, masked: Tensor, vocabulary: int) -> dict[str, Tensor]:
-        """Uniform draws of each sample's own generator, for its masked rows in order."""
-        counts, drawn = masked.sum(1).tolist(), {}
-        shapes = {"tokens": (vocabulary,)} if self.settings.temperature > 0 else {}
-        if self.settings.remasking == "random":
-            shapes["rows"] = ()
-        for name, extra in shapes.items():
-            draws = [
-                torch.rand(count, *extra, dtype=torch.float64, generator=self.random[sample])
-                for count, sample in zip(counts, self.active.tolist(), strict=True)
-            ]
-            drawn[name] = torch.cat(draws).to(masked.device)
-        return drawn
 
     # ---- pruning -----------------------------------------------------------------------------------------
 
@@ -471,7 +456,6 @@ class Decoding:
     def _record(self, step, tokens, predicted, moved, conf, undecided, fed, probe, logits) -> None:
         if self.recorder is None:
             return
-        g, wanted = self.settings.length, self.recorder.attention
         self.recorder.steps.append(
             StepRecord(
                 step=step,
@@ -484,11 +468,8 @@ class Decoding:
                 block=self.block[self.active].clone(),
                 index=self.index[self.active].clone(),
                 fed=fed,
-                attention=only_computed(probe.mean(), probe.rows)[:, :g] if wanted else None,
-                by_layer={k: only_computed(v, probe.rows)[:, :g] for k, v in probe.by_layer.items()}
-                if wanted and probe.per_layer
-                else {},
                 logits=logits.clone() if self.recorder.logits else None,
+                **self.recorder.seen_by(probe, self.settings.length),
             )
         )
 

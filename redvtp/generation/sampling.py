@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import LongTensor, Tensor
 
+from redvtp.generation.settings import Settings
+
 
 def even_quotas(masked: int, steps: int) -> list[int]:
     """Tokens to commit in each step: ``masked`` split evenly, the first steps taking the remainder."""
@@ -28,6 +30,27 @@ def pick_tokens(logits: Tensor, temperature: float, noise: Tensor | None) -> Lon
         return logits.argmax(-1)
     # The logarithm of the official fp64 quotient: the same argmax, without its overflow.
     return (logits.double() - temperature * torch.log(-torch.log(noise))).argmax(-1)
+
+
+def draw_noise(
+    rows: Tensor, vocabulary: int, settings: Settings, random: Sequence[torch.Generator]
+) -> dict[str, Tensor]:
+    """Uniform draws in fp64 of each sample's own generator, for the rows marked in ``rows [B, G]``, in order.
+
+    Returns:
+        "tokens" ``[M, V]`` for a temperature above 0 and "rows" ``[M]`` for random remasking.
+    """
+    shapes = {"tokens": (vocabulary,)} if settings.temperature > 0 else {}
+    if settings.remasking == "random":
+        shapes["rows"] = ()
+    drawn = {}
+    for name, extra in shapes.items():
+        draws = [
+            torch.rand(count, *extra, dtype=torch.float64, generator=generator)
+            for count, generator in zip(rows.sum(1).tolist(), random, strict=True)
+        ]
+        drawn[name] = torch.cat(draws).to(rows.device)
+    return drawn
 
 
 def confidence(logits: Tensor, tokens: LongTensor, rule: str, noise: Tensor | None = None) -> Tensor:
