@@ -7,7 +7,7 @@ because a Llama layer called outside its model is causal otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,12 +48,17 @@ class Frame:
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
         return cls(layout, positions, size, mask, rotary, layout.real.sum(1))
 
-    def keywords(self, store: KeyValues | None, samples: LongTensor | None) -> dict[str, Any]:
-        """Arguments of a stock layer that runs on all of the columns and fills the store, where there is one."""
+    def writer(self, store: KeyValues | None, samples: LongTensor | None) -> Writer | None:
+        """What fills the store from all of the columns, where there is one."""
         if store is None:
-            return {"position_embeddings": self.rotary}
-        writer = Writer(store, self.layout, slice(0, self.layout.length), self.rotary, samples)
-        return through(writer) | {"alone": self.layout.prompt_length if store.alone else 0}
+            return None
+        return Writer(store, self.layout, slice(0, self.layout.length), self.rotary, samples)
+
+    def keywords(self, writer: Writer | None) -> dict[str, Any]:
+        """Arguments of a stock layer that runs on all of the columns."""
+        keywords = {"position_embeddings": self.rotary} if writer is None else through(writer)
+        alone = self.layout.prompt_length if writer is not None and writer.store.alone else 0
+        return keywords | ({"alone": alone} if alone else {})
 
 
 def through(writer: Writer) -> dict[str, Any]:
@@ -111,10 +116,11 @@ def run_layers(
         lengths.append(frame.count)
         if tail is not None and number == len(decoder.layers) and number not in at_layer:
             if not looks_before(probe, number, hidden.shape[1] - tail):
-                hidden = tail_of_layer(layer, hidden, tail, frame, probe, store, samples)
+                writer = frame.writer(store, samples)
+                hidden = tail_of_layer(layer, hidden, tail, frame.mask, frame.rotary, probe, writer)
                 break
         keywords = {"attention_mask": frame.mask, "is_causal": False, "probe": probe}
-        hidden = run_layer(layer, hidden, tail, **keywords, **frame.keywords(store, samples))
+        hidden = run_layer(layer, hidden, tail, **keywords, **frame.keywords(frame.writer(store, samples)))
         cut = at_layer.get(number)
         if cut is None:
             continue
@@ -161,26 +167,28 @@ def tail_of_layer(
     layer: LlamaDecoderLayer,
     hidden: Tensor,
     tail: int,
-    frame: Frame,
+    mask: Tensor | None,
+    rotary: tuple[Tensor, Tensor],
     probe: AttentionProbe | None,
-    store: KeyValues | None = None,
-    samples: LongTensor | None = None,
+    writer: Writer | None = None,
 ) -> Tensor:
     """The layer's output for its last ``tail`` columns, ``[B, tail, D]``.
 
-    The stock layer runs on those alone; keys and values of the columns before them reach it as its cache.
+    The stock layer runs on those alone; keys and values of the columns before them reach it as its cache, or
+    through ``writer``, which then keeps those of all columns.
     """
     before, number = hidden.shape[1] - tail, layer.self_attn.layer_idx
     key, value = keys_and_values(layer, hidden[:, :before])
-    first, last = (tuple(part[:, columns] for part in frame.rotary) for columns in halves(before))
-    if store is None:
+    halves = slice(0, before), slice(before, hidden.shape[1])
+    first, last = (tuple(part[:, columns] for part in rotary) for columns in halves)
+    if writer is None:
         cache = DynamicCache()
         cache.update(rotate(key, first), value, number)
         keywords = {"position_embeddings": last, "past_key_values": cache}
     else:
-        Writer(store, frame.layout, slice(0, before), first, samples).update(key, value, number)
-        keywords = through(Writer(store, frame.layout, slice(before, hidden.shape[1]), last, samples))
-    keywords |= {"attention_mask": frame.mask, "is_causal": False, "probe": probe}
+        replace(writer, columns=halves[0], rotary=first).update(key, value, number)
+        keywords = through(replace(writer, columns=halves[1], rotary=last))
+    keywords |= {"attention_mask": mask, "is_causal": False, "probe": probe}
     return run_layer(layer, hidden[:, before:], tail, **keywords)
 
 
@@ -189,11 +197,6 @@ def keys_and_values(layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, T
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
     heads = (*normed.shape[:2], -1, attention.head_dim)
     return attention.k_proj(normed).view(heads).transpose(1, 2), attention.v_proj(normed).view(heads).transpose(1, 2)
-
-
-def halves(column: int) -> tuple[slice, slice]:
-    """The columns before one, and those from it on."""
-    return slice(None, column), slice(column, None)
 
 
 def key_mask(layout: Layout, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:

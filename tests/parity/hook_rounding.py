@@ -6,6 +6,8 @@ parity of tokens needs its attention, written out in plain products, and torch's
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, LlavaOnevisionForConditionalGeneration
@@ -29,7 +31,7 @@ def eager_attention(module, query: Tensor, key: Tensor, value: Tensor, attention
 
 def like_the_hook(host: LladaV) -> LladaV:
     """The same model with the hook's rounding."""
-    model = LlavaOnevisionForConditionalGeneration(host.config)
+    model = LlavaOnevisionForConditionalGeneration(copy.deepcopy(host.config))
     model.load_state_dict(host.model.state_dict())
     plain = LladaV(model, host.tokenizer, mask_id=host.mask_id, banned_ids=host.banned_ids, onednn=False)
     model.set_attn_implementation({"text_config": NAME})
