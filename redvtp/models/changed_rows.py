@@ -77,11 +77,10 @@ def changed_rows(layer: LlamaDecoderLayer, rows: Tensor, old: Tensor, count: int
     if not count:
         return torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
     values = layer.self_attn.v_proj(layer.input_layernorm(rows))
-    similarity = torch.nn.functional.cosine_similarity(values, old, dim=-1)
     if raw:
-        return similarity.topk(count, dim=1, largest=False).indices
-    similarity = (similarity / RESOLUTION).round()
-    return torch.sort(similarity, dim=1, stable=True).indices[:, :count]
+        return torch.nn.functional.cosine_similarity(values, old, dim=-1).topk(count, dim=1, largest=False).indices
+    similarity = torch.nn.functional.cosine_similarity(values.float(), old.float(), dim=-1)
+    return torch.sort((similarity / RESOLUTION).round(), dim=1, stable=True).indices[:, :count]
 
 
 def count_work(state: State, span: Span, count: int, prompt: list[int], rows: int) -> tuple[LongTensor, Work]:

@@ -87,7 +87,6 @@ class KeyValues:
 
     def rows(self, index: LongTensor, first: int = 0) -> KeyValues:
         """The cache of the samples ``index``, from column ``first`` on."""
-
         layers = {number: layer.of(index, first) for number, layer in self.layers.items()}
         return self.holding(layers, self.positions[index, first:])
 
