@@ -8,8 +8,6 @@ from typing import ClassVar
 from redvtp.caching.base import KeyValueCache, Moment, check_interval, register
 from redvtp.models.base import Span
 
-TIES = ("index", "official")
-
 
 @register
 @dataclass(frozen=True)
@@ -24,9 +22,8 @@ class DLLMCache(KeyValueCache):
     Attributes:
         prompt_interval: steps from one refresh of everything before the response to the next.
         response_interval: steps from one refresh of all response rows to the next.
-        share: of the response rows, in [0, 1], recomputed in the steps between (floor).
-        ties: "index" takes the first of the rows that did not change, so that a sample gets in a batch what it gets
-            alone; "official" leaves that to rounding, as the official code does.
+        share: of the response rows, in [0, 1], recomputed in the steps between (floor). Among rows that did not
+            change the first are taken; the official code leaves that to rounding.
     """
 
     name: ClassVar[str] = "dllm_cache"
@@ -35,7 +32,6 @@ class DLLMCache(KeyValueCache):
     prompt_interval: int = 25
     response_interval: int = 7
     share: float = 0.25
-    ties: str = "index"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,8 +39,6 @@ class DLLMCache(KeyValueCache):
         check_interval("response_interval", self.response_interval)
         if isinstance(self.share, bool) or not isinstance(self.share, (int, float)) or not 0 <= self.share <= 1:
             raise ValueError(f"share={self.share!r}: expected a number in [0, 1]")
-        if self.ties not in TIES:
-            raise ValueError(f"ties={self.ties!r}: expected one of {', '.join(TIES)}")
 
     def between(self, moment: Moment) -> Span:
         """What is due, of prompt and response; a share of the response where it is not."""
@@ -52,4 +46,4 @@ class DLLMCache(KeyValueCache):
         due = moment.step % self.response_interval == 0
         if due:
             return Span(0, moment.rows, prompt)
-        return Span(0, moment.rows, prompt, share=float(self.share), raw=self.ties == "official")
+        return Span(0, moment.rows, prompt, share=float(self.share))

@@ -124,14 +124,12 @@ class Span:
         prompt: also everything before the response. A forward over all columns fills the cache.
         share: of the rows only this share, those whose values changed most since they were last computed, layer
             by layer; to the others each layer adds what it added then (dLLM-Cache). None for all of them.
-        raw: which rows changed most is also read from differences that only rounding makes.
     """
 
     start: int
     stop: int
     prompt: bool = False
     share: float | None = None
-    raw: bool = False
 
     def is_all(self, rows: int) -> bool:
         """Whether every column is computed, where the response and suffix have so many rows."""

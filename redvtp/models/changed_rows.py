@@ -18,7 +18,7 @@ from redvtp.models.base import Span, State, take_columns
 from redvtp.models.decoder import key_mask, keys_and_values, run_parts, through
 from redvtp.models.keyvalues import Writer
 
-# Values whose similarity differs by less are alike: below it, rounding decides.
+# Similarities that differ by less are equal: rounding makes such differences.
 RESOLUTION = 1e-5
 
 
@@ -42,7 +42,7 @@ def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> 
     computed = []
     for number, layer in enumerate(decoder.layers):
         kept = store.layers[number] if samples is None else store.layers[number].of(samples)
-        chosen = changed_rows(layer, rows, kept.values[:, before:], count, span.raw)
+        chosen = changed_rows(layer, rows, kept.values[:, before:], count)
         if span.prompt and number == len(decoder.layers) - 1:
             # Nobody reads the last layer's prompt rows, but for their keys and values.
             place = tuple(part[:, :before] for part in rotary)
@@ -67,18 +67,15 @@ def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> 
     return rows, *count_work(state, span, count, computed, rows.shape[1])
 
 
-def changed_rows(layer: LlamaDecoderLayer, rows: Tensor, old: Tensor, count: int, raw: bool) -> LongTensor:
+def changed_rows(layer: LlamaDecoderLayer, rows: Tensor, old: Tensor, count: int) -> LongTensor:
     """``[B, count]`` rows of ``rows [B, R, D]`` whose values are least like the kept ones ``old [B, R, H_kv * d]``.
 
-    Args:
-        raw: leave also to rounding which of the rows that did not change are among them, as the official code does;
-            else these are the first.
+    Among rows that are equally alike, the first; the official code leaves that to the last bit of the similarity, so
+    that a sample could get another answer in a batch than alone.
     """
     if not count:
         return torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
     values = layer.self_attn.v_proj(layer.input_layernorm(rows))
-    if raw:
-        return torch.nn.functional.cosine_similarity(values, old, dim=-1).topk(count, dim=1, largest=False).indices
     similarity = torch.nn.functional.cosine_similarity(values.float(), old.float(), dim=-1)
     return torch.sort((similarity / RESOLUTION).round(), dim=1, stable=True).indices[:, :count]
 

@@ -163,7 +163,6 @@ def test_a_cut_gets_the_attention_it_needs_whatever_the_cache_would_compute(mode
         (lambda: DLLMCache(prompt_interval=1.5), "prompt_interval=1.5"),
         (lambda: DLLMCache(response_interval=-1), "response_interval=-1"),
         (lambda: DLLMCache(share=1.5), "share=1.5"),
-        (lambda: DLLMCache(ties="?"), "expected one of index, official"),
         (lambda: PrefixDLM(reencode=1), "reencode=1"),
     ],
 )

@@ -17,7 +17,6 @@ from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from redvtp.models.llada_v import LladaV, host_config
-from tests.parity.hook_rounding import like_the_hook
 
 NO_CASES = ("weights_",)  # folders beside the kind folders
 RECIPE = "weights_recipe"
@@ -105,8 +104,6 @@ class Hosts:
         if folder not in self.loaded:
             self.loaded[folder] = full_vocabulary(folder) if case.kind == "full_vocab" else LladaV.from_folder(folder)
         host = copy.copy(self.loaded[folder])
-        if case.kind == "dllm_cache":
-            host = like_the_hook(host)
         host.mask_id = case.facts.get("mask_id", host.mask_id)
         host.banned_ids = tuple(case.facts.get("suppressed_ids", host.banned_ids))
         if case.facts.get("image_aspect_ratio") == "pad":

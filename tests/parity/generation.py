@@ -11,6 +11,7 @@ from redvtp.models.llada_v import LladaV
 from redvtp.sequence import VISUAL
 from tests.parity.cases import Case, Hosts
 from tests.parity.comparison import Comparison, Skipped
+from tests.parity.recomputed_rows import rows_as_recorded
 
 INPUTS = (
     "weights", "gen_length", "block_length", "steps", "temperature", "remasking", "cfg_scale", "suffix_ids",
@@ -55,10 +56,11 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
         recorder=recorder,
     )
     positions = []
-    while len(decoding.active):
-        place, taken = decoding.state.positions[0], decoding.fed.clone()
-        decoding.step()
-        positions.append(place[-round(float(decoding.fed - taken)) :])
+    with rows_as_recorded(case.name, decoding):
+        while len(decoding.active):
+            place, taken = decoding.state.positions[0], decoding.fed.clone()
+            decoding.step()
+            positions.append(place[-round(float(decoding.fed - taken)) :])
     result = decoding.results()[0]
     found.same("output_ids", result.ids, tensors["output_ids"][0])
     compare_steps(case, found, recorder)
@@ -83,8 +85,7 @@ def cache_of(case: Case) -> FastDLLM | DLLMCache | None:
         return FastDLLM(refresh=case.facts["prefix_refresh_interval"])
     if case.kind == "dllm_cache":
         own = case.facts["cache_config"]
-        intervals = own["prompt_interval_steps"], own["gen_interval_steps"]
-        return DLLMCache(*intervals, own["transfer_ratio"], ties="official")
+        return DLLMCache(own["prompt_interval_steps"], own["gen_interval_steps"], own["transfer_ratio"])
     return None
 
 
