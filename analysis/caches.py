@@ -56,7 +56,7 @@ SETTINGS = {
     "prefix": Setting(redvtp.PrefixDLM()),
     "prefix_reencode": Setting(redvtp.PrefixDLM(reencode=True)),
     "fast_dllm": Setting(redvtp.FastDLLM()),
-    "none_blocks": Setting(block=BLOCK, beside="none"),
+    "none_blocks": Setting(block=BLOCK),
     "fast_dllm_dual": Setting(redvtp.FastDLLM(dual=True), BLOCK, "none_blocks"),
     "dllm_cache": Setting(redvtp.DLLMCache()),
 }
@@ -95,8 +95,9 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     out = []
     for (cache, keep), group in groups.items():
         setting, whole, alike = SETTINGS[cache], groups[cache, 1.0], groups[SETTINGS[cache].beside, keep]
-        cost = {one: _true_cost(group[0], one, ratio) for one, ratio in
-                ((("none"), 1.0), (cache, 1.0))} | {"own": _true_cost(group[0], cache, keep)}  # fmt: skip
+        own, cached, full = (
+            _true_cost(group[0], one, ratio) for one, ratio in ((cache, keep), (cache, 1.0), ("none", 1.0))
+        )
         out.append(
             {name: group[0][name] for name in BY} | {"beside": setting.beside, "n": len(group)}
             | named("exact_match", rate(sum(row["exact_match"] for row in group), len(group)))
@@ -104,8 +105,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             | named("from_unpruned", (None,) * 3 if whole is group else paired(_right(whole), _right(group)))
             | {name: _mean(group, name) for name in MEANS}
             | {"flops_ratio": _mean(group, "flops") / _mean(plain, "flops"),
-               "tflops_8b": cost["own"] / 1e12, "share_8b": cost["own"] / cost["none"],
-               "saved_8b": 1 - cost["own"] / cost[cache],
+               "tflops_8b": own / 1e12, "share_8b": own / full, "saved_8b": 1 - own / cached,
                "seconds_ratio": _mean(group, "seconds") / _mean(plain, "seconds")}
         )  # fmt: skip
     return out

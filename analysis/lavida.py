@@ -70,13 +70,15 @@ def answered(model: redvtp.Model, samples: Sequence[Sample]) -> Iterator[Row]:
     shown = other_images(samples)
     for state in STATES:
         host = in_state(model, state)
-        own, others = (
-            [row for rows in subset.in_batches(lambda part: list(answer_batch(host, part)), which, answers.BATCH)
-             for row in rows]
-            for which in (samples, shown)
-        )  # fmt: skip
+        own, others = (batched(host, which) for which in (samples, shown))
         for row, other in zip(own, others, strict=True):
             yield row | {"state": state, "other": other["prediction"]}
+
+
+def batched(model: redvtp.Model, samples: Sequence[Sample]) -> list[Row]:
+    """`answer_batch` of batch after batch."""
+    found = subset.in_batches(lambda batch: list(answer_batch(model, batch)), samples, answers.BATCH)
+    return [row for rows in found for row in rows]
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
