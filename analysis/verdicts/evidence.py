@@ -72,13 +72,11 @@ SOURCES = {
     "efficiency": Source("time and memory of a reduced shape on a CPU", "analysis.efficiency"),
     "lavida": Source(
         "a small LaViDa, as published and repaired; difference: from the repaired one; changed: with another image",
-        later="it comes with LaViDa's host",
-        fields=("model", "family", "state", "method", "keep", "exact_match", "difference", "changed"),
+        "analysis.lavida", "analysis.figures.lavida",
     ),
     "caches": Source(
         "accuracy with prefix, Fast-dLLM and dLLM caches; difference: from the same without a cache",
-        later="it comes with the caches",
-        fields=("host", "model", "family", "cache", "method", "keep", "difference"),
+        "analysis.caches", "analysis.figures.caches",
     ),
     "rivals": Source(
         "late, progressive and rival methods; difference: from the same unpruned, or unchanged",

@@ -1,0 +1,116 @@
+"""The small LaViDa: its main table, and its two states side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from analysis import plots
+from analysis.figures import rates
+from analysis.figures.fewer import caption
+from analysis.profiles import RunContext
+from analysis.results import Result
+
+BY = ("model", "family", "state", "method", "keep")
+LOOKS = {
+    "repaired": plots.Look("repaired", plots.BLUE, "o", "-"),
+    "published": plots.Look("as published, without the prompt", plots.RED, "s", "--"),
+}
+PANELS = {"exact_match": "exact match", "changed": "answers that change\nwith another image"}
+
+
+def frame(result: Result) -> pd.DataFrame:
+    """A row for each family, state and ratio; several seeds are pooled."""
+    rows = pd.DataFrame(result.rows)
+    numbers = [name for name in rows if name.startswith(("difference", "from_unpruned"))]
+    rows[numbers] = rows[numbers].astype(float)
+    return rates.pooled(rows, BY, tuple(PANELS))
+
+
+def draw(result: Result, run: RunContext) -> Any:
+    """Exact match, and answers that another image changes, over the keep ratio: a column a family."""
+    plots.use_style()
+    rows = frame(result)
+    families = list(rows["family"].unique())
+    figure, axes = plt.subplots(len(PANELS), len(families), figsize=(plots.WIDTH["page"], 4.2), sharex=True,
+                                sharey=True, squeeze=False)  # fmt: skip
+    for line, (what, label) in zip(axes, PANELS.items()):
+        for axis, family in zip(line, families):
+            for state, look in LOOKS.items():
+                part = rows[(rows["family"] == family) & (rows["state"] == state)].sort_values("keep")
+                axis.errorbar(100 * part["keep"], part[what], yerr=rates.bars(part, what), capsize=1.5, elinewidth=0.7,
+                              **look.line())  # fmt: skip
+            axis.set(ylim=(-0.03, 1.03))
+        line[0].set_ylabel(label)
+    for axis, family in zip(axes[0], families):
+        axis.set_title(family)
+    for axis in axes[-1]:
+        axis.set(xlabel="visual tokens kept (%)", xticks=sorted(100 * rows["keep"].unique()))
+    figure.legend(*rates.legend_of(axes.flat), loc="outside upper center", ncols=len(LOOKS))
+    note = f"model {rows['model'].iloc[0]}; method: RedVTP; bars: 95% Wilson intervals"
+    plots.add_caption(figure, caption(run, result, note))
+    return figure
+
+
+def table(result: Result) -> pd.DataFrame:
+    """A line a family, state and ratio; intervals in percent beside their rates."""
+    lines = []
+    for _, row in frame(result).iterrows():
+        lines.append(
+            {"family": row["family"], "state": row["state"], "r": f"{row['keep']:.0%}", "n": int(row["n"]),
+             "score": 100 * row["score"], "exact match": _rate(row, "exact_match"),
+             "to repaired": _points(row, "difference"), "to unpruned": _points(row, "from_unpruned"),
+             "changed": _rate(row, "changed"), "evidence recall": row["evidence_recall"],
+             "tokens fed": row["tokens_fed"], "8B TFLOPs": row["tflops_8b"], "8B share": row["share_8b"]}
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _rate(row: pd.Series, name: str) -> str:
+    return f"{row[name]:.0%} [{100 * row[f'{name}_low']:.0f}, {100 * row[f'{name}_high']:.0f}]"
+
+
+def _points(row: pd.Series, name: str) -> str | None:
+    """A paired difference in points; None where the row is what it would be compared with."""
+    if pd.isna(row[name]):
+        return None
+    return f"{100 * row[name]:+.0f} [{100 * row[f'{name}_low']:.0f}, {100 * row[f'{name}_high']:.0f}]"
+
+
+def table_caption(run: RunContext, result: Result) -> str:
+    """What the table's columns are."""
+    return caption(
+        run, result,
+        "score: the family's own metric in percent; to repaired, to unpruned: paired differences in exact match, in "
+        "points; changed: answers that change with another image; brackets: 95% intervals; FLOPs: the published 8B "
+        "shape at the family's protocol, counted as this package runs it, one forward a step",
+    )  # fmt: skip
+
+
+def sentence(result: Result) -> str:
+    """What pruning does to the repaired model, and what the published state answers from."""
+    rows = frame(result)
+    whole = rows[rows["keep"] == 1.0]
+
+    def told(part: pd.DataFrame, name: str) -> str:
+        return rates.listed(f"{_rate(row, name)} in {row['family']}" for _, row in part.iterrows())
+
+    repaired, published = (whole[whole["state"] == state] for state in LOOKS)
+    pruned = rows[(rows["state"] == "repaired") & (rows["keep"] < 1.0)]
+    losses = "; ".join(
+        f"at {keep:.0%} "
+        + rates.listed(f"{_points(row, 'from_unpruned')} points in {row['family']}" for _, row in part.iterrows())
+        for keep, part in pruned.groupby("keep", sort=False)
+    )
+    shares = rows[rows["family"] == rows["family"].iloc[0]].drop_duplicates("keep")
+    costs = ", ".join(f"{row['share_8b']:.0%} at {row['keep']:.0%}" for _, row in shares.iterrows() if row["keep"] < 1)
+    return (
+        f"On the mini model {rows['model'].iloc[0]} (n = {int(rows['n'].min())} a family; 95% intervals in brackets), "
+        f"the repaired state is right in {told(repaired, 'exact_match')}; RedVTP changes that by {losses} (paired "
+        f"differences). At LaViDa's 8B shape that is {costs} of the unpruned FLOPs. The published state, which sees "
+        f"neither image nor question, is right in {told(published, 'exact_match')}; another image changes "
+        f"{told(published, 'changed')} of its answers, and {told(repaired, 'changed')} of the repaired one's. "
+        f"What the published code scores on public benchmarks cannot be told from this."
+    )
