@@ -15,11 +15,11 @@ from analysis.results import Result
 
 LOOKS = {
     "none": plots.Look("no cache", plots.BLACK, "o", "-"),
-    "none_blocks": plots.Look("no cache, blocks of 8", plots.GREY, "x", ":"),
+    "none_blocks": plots.Look("no cache (blocks of 8)", plots.GREY, "x", ":"),
     "prefix": plots.Look("prefix-DLM", plots.BLUE, "s", "--"),
-    "prefix_reencode": plots.Look("prefix-DLM, re-encoded", plots.SKY, "D", (0, (5, 1))),
-    "fast_dllm": plots.Look("Fast-dLLM, prefix", plots.RED, "^", "-."),
-    "fast_dllm_dual": plots.Look("Fast-dLLM, dual in blocks of 8", plots.ORANGE, "v", ":"),
+    "prefix_reencode": plots.Look("prefix-DLM re-encoded", plots.SKY, "D", (0, (5, 1))),
+    "fast_dllm": plots.Look("Fast-dLLM prefix", plots.RED, "^", "-."),
+    "fast_dllm_dual": plots.Look("Fast-dLLM dual (blocks of 8)", plots.ORANGE, "v", ":"),
     "dllm_cache": plots.Look("dLLM-Cache", plots.GREEN, "P", (0, (3, 1, 1, 1))),
 }
 BY = ("model", "family", "cache", "method", "keep")
@@ -74,7 +74,8 @@ def draw(result: Result, run: RunContext) -> Any:
 
 def _draw_panel(axis: Any, rows: pd.DataFrame) -> None:
     best = front(rows)
-    axis.step(best["share_8b"], best["exact_match"], where="post", color="#BBBBBB", linewidth=4, zorder=1)
+    ends = [*best["share_8b"], rows["share_8b"].max()], [*best["exact_match"], best["exact_match"].iloc[-1]]
+    axis.step(*ends, where="post", color="#CCCCCC", linewidth=4, zorder=1)
     for cache, look in LOOKS.items():
         part = rows[rows["cache"] == cache].sort_values("share_8b", ascending=False)
         if part.empty:
@@ -82,8 +83,8 @@ def _draw_panel(axis: Any, rows: pd.DataFrame) -> None:
         axis.errorbar(part["share_8b"], part["exact_match"], yerr=rates.bars(part, "exact_match"), capsize=1.2,
                       elinewidth=0.5, linewidth=1.1, markersize=4, markerfacecolor="white", **look.line())  # fmt: skip
         full = part[part["keep"] == 1.0]
-        axis.plot(full["share_8b"], full["exact_match"], color=look.color, marker=look.marker, markersize=4.5,
-                  linestyle="")  # fmt: skip
+        axis.plot(full["share_8b"], full["exact_match"], color=look.color, marker=look.marker, markersize=4,
+                  linestyle="", zorder=3)  # fmt: skip
 
 
 def table(result: Result) -> pd.DataFrame:
@@ -144,7 +145,9 @@ def _of_model(rows: pd.DataFrame) -> str:
         return (f"{LOOKS[cache].label} {full.loc[cache, 'share_8b']:.0%}, {pruned.loc[cache, 'share_8b']:.0%} with "
                 f"pruning ({pruned.loc[cache, 'saved_8b']:.0%} saved)")  # fmt: skip
 
-    little = [LOOKS[cache].label for cache in cached if pruned.loc[cache, "saved_8b"] < LITTLE]
+    saved = pruned["saved_8b"]
+    little = [LOOKS[cache].label for cache in cached if 0 <= saved[cache] < LITTLE]
+    dearer = [LOOKS[cache].label for cache in cached if saved[cache] < 0]
     alone = pruned.loc["none", "share_8b"]
     below = [LOOKS[cache].label for cache in cached if full.loc[cache, "share_8b"] < alone]
     parts = [
@@ -153,7 +156,8 @@ def _of_model(rows: pd.DataFrame) -> str:
         f"{'; '.join(told(cache) for cache in cached)}.",
         f"Once the prompt is cached pruning adds little (less than {LITTLE:.0%} of what is left) with "
         f"{rates.listed(little, 'none of the caches')}: step 1 computes every visual token before the cut, and the "
-        f"steps after it compute none.",
+        f"steps after it compute none."
+        + (f" It makes {rates.listed(dearer)} dearer: the pruned prompt is encoded once more." if dearer else ""),
         f"The cache alone is cheaper than pruning alone with {rates.listed(below, 'none')}.",
     ]
     return " ".join(parts + [_losses(rows, cached)])
