@@ -6,7 +6,8 @@ column before the response holds one and the same embedding (see redvtp.models.l
 ratio, `from_unpruned` that from the same state unpruned; both with Tango's interval. `changed` is the share of answers
 that change when the image of another sample is shown, of equal size where there is one, the question left as it was.
 `tflops_8b` and `share_8b` are of LaViDa's published 8B shape at the family's protocol (see analysis.cached_flops),
-one forward a step; the released code runs two.
+one forward a step; the released code runs two. No cache is used, for the released code never prunes with one; the
+small model was trained with and without (analysis.caches has both).
 """
 
 from __future__ import annotations
