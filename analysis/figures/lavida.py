@@ -100,16 +100,17 @@ def sentence(result: Result) -> str:
     repaired, published = (whole[whole["state"] == state] for state in LOOKS)
     pruned = rows[(rows["state"] == "repaired") & (rows["keep"] < 1.0)]
     losses = "; ".join(
-        f"at {keep:.0%} "
+        f"at {keep:.0%} by "
         + rates.listed(f"{_points(row, 'from_unpruned')} points in {row['family']}" for _, row in part.iterrows())
         for keep, part in pruned.groupby("keep", sort=False)
     )
-    shares = rows[rows["family"] == rows["family"].iloc[0]].drop_duplicates("keep")
+    first = rows["family"].iloc[0]
+    shares = rows[rows["family"] == first].drop_duplicates("keep")
     costs = ", ".join(f"{row['share_8b']:.0%} at {row['keep']:.0%}" for _, row in shares.iterrows() if row["keep"] < 1)
     return (
         f"On the mini model {rows['model'].iloc[0]} (n = {int(rows['n'].min())} a family; 95% intervals in brackets), "
-        f"the repaired state is right in {told(repaired, 'exact_match')}; RedVTP changes that by {losses} (paired "
-        f"differences). At LaViDa's 8B shape that is {costs} of the unpruned FLOPs. The published state, which sees "
+        f"the repaired state is right in {told(repaired, 'exact_match')}; with RedVTP that changes {losses} "
+        f"(paired differences). At LaViDa's 8B shape {first} then costs {costs} of the unpruned FLOPs. The published state, which sees "
         f"neither image nor question, is right in {told(published, 'exact_match')}; another image changes "
         f"{told(published, 'changed')} of its answers, and {told(repaired, 'changed')} of the repaired one's. "
         f"What the published code scores on public benchmarks cannot be told from this."

@@ -94,7 +94,7 @@ def story() -> Result:
 def test_the_sentence_says_the_story(story):
     said = figure.sentence(story)
     assert "the repaired state is right in 100% [91, 100] in doc and 100% [91, 100] in info" in said
-    assert "at 50% +0 [-9, 9] points in doc" in said and "at 25% -50 [" in said
+    assert "at 50% by +0 [-9, 9] points in doc" in said and "at 25% by -50 [" in said
     assert "which sees neither image nor question, is right in 0% [0, 9] in doc" in said
     assert "another image changes 0% [0, 9] in doc and 0% [0, 9] in info of its answers, and 100%" in said
 
