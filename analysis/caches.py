@@ -9,11 +9,13 @@ Caches by name (`block`: response tokens a block, where a response is longer; el
     fast_dllm_dual   its dual cache in blocks of 8, where it differs from the prefix cache
     dllm_cache       dLLM-Cache
 
-`difference` is the paired difference in exact match from the same ratio without a cache, in the same blocks
-(for `none_blocks`, in one block); `from_unpruned` that from the same cache without pruning: what pruning costs once there is a cache. Both have Tango's
-interval. `flops_ratio` is of the mini model's FLOPs, to no cache and no pruning. `tflops_8b` and `share_8b` are of the
-published 8B shape at the family's protocol, from what the cache asks for (see analysis.cached_flops); blocks are
-counted beside one block, too. `saved_8b` is the share of FLOPs that pruning saves beside the same cache.
+`difference` is the paired difference in exact match from the same ratio without a cache, in the same blocks (for
+`none_blocks`, in one block); `from_unpruned` that from the same cache without pruning: what pruning costs once there is
+a cache. Both have Tango's interval.
+
+`flops_ratio` is of the mini model's FLOPs, to no cache and no pruning. `tflops_8b` and `share_8b` are of the
+published 8B shape at the family's protocol, from what the cache asks for (see analysis.cached_flops), all
+relative to no cache and no pruning in one block. `saved_8b` is the share of FLOPs that pruning saves beside the same cache.
 `seconds_ratio` is time on this CPU for this small model, with recording; it is not compared with anything.
 """
 

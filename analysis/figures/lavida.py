@@ -111,7 +111,8 @@ def sentence(result: Result) -> str:
         f"On the mini model {rows['model'].iloc[0]} (n = {int(rows['n'].min())} a family; 95% intervals in brackets), "
         f"the repaired state is right in {told(repaired, 'exact_match')}; with RedVTP that changes {losses} "
         f"(paired differences). At LaViDa's 8B shape {first} then costs {costs} of the unpruned FLOPs. "
-        f"The published state, which sees neither image nor question, is right in {told(published, 'exact_match')}; another image changes "
+        f"The published state, which sees neither image nor question, is right in "
+        f"{told(published, 'exact_match')}; another image changes "
         f"{told(published, 'changed')} of its answers, and {told(repaired, 'changed')} of the repaired one's. "
         f"What the published code scores on public benchmarks cannot be told from this."
     )
