@@ -13,10 +13,10 @@ Caches by name (`block`: response tokens a block, where a response is longer; el
 `none_blocks`, in one block); `from_unpruned` that from the same cache without pruning: what pruning costs once there is
 a cache. Both have Tango's interval.
 
-`flops_ratio` is of the mini model's FLOPs, to no cache and no pruning. `tflops_8b` and `share_8b` are of the
-published 8B shape at the family's protocol, from what the cache asks for (see analysis.cached_flops), all
-relative to no cache and no pruning in one block. `saved_8b` is the share of FLOPs that pruning saves beside the same cache.
-`seconds_ratio` is time on this CPU for this small model, with recording; it is not compared with anything.
+`flops_ratio` is of the mini model's FLOPs, to no cache and no pruning. `tflops_8b` and `share_8b` are of the published
+8B shape at the family's protocol, from what the cache asks for (see analysis.cached_flops), the share to no cache and
+no pruning in one block; `saved_8b` is the share of FLOPs that pruning saves beside the same cache. `seconds_ratio` is
+time on this CPU for this small model, with recording; it is not compared with anything.
 """
 
 from __future__ import annotations
