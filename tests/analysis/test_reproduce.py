@@ -235,6 +235,8 @@ def test_ctrl_c_ends_the_run_and_is_told(checkout, accepted):
     running = subprocess.Popen(
         command, cwd=checkout.root, env=checkout.environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Tests that run in the background of a shell are told to ignore what a terminal sends.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = checkout.root / "data" / "runs" / "mini" / "notebooks" / "after.log"
     deadline = time.monotonic() + 50
