@@ -69,7 +69,16 @@ def work_of(span: Span, before: int, response: int, layers: int, alone: bool = F
 
 
 @functools.cache
-def true_flops(host: str, response: int, steps: int, keep: float, cache: CachePolicy | None, block: int | None) -> int:
-    """FLOPs of one answer of a host's published 8B shape, scores included."""
+def true_flops(
+    host: str,
+    response: int,
+    steps: int,
+    keep: float,
+    cache: CachePolicy | None = None,
+    block: int | None = None,
+    scored: bool = True,
+) -> int:
+    """FLOPs of one answer of a host's published 8B shape; ``scored``: RedVTP's scores included."""
     config = true_config(host).text_config
-    return sum(answer_flops(config, compute.answer_of(host, response, steps), keep, cache, block))
+    flops, scores = answer_flops(config, compute.answer_of(host, response, steps), keep, cache, block)
+    return flops + scores * scored

@@ -1,10 +1,11 @@
-"""The small LaViDa, repaired and as published, unpruned and under RedVTP, on the same samples.
+"""The small LaViDa, repaired and as published, unpruned, under RedVTP and under random pruning, on the same samples.
 
 `published` is what the released RedVTP code runs: the lines that insert image and question are commented out, so every
 column before the response holds one and the same embedding (see redvtp.models.lavida.Lavida, `blind_prompt`).
 `repaired` has them back in. `difference` is the paired difference in exact match from the repaired state at the same
-ratio, `from_unpruned` that from the same state unpruned; both with Tango's interval. `changed` is the share of answers
-that change when the image of another sample is shown, of equal size where there is one, the question left as it was.
+method and ratio, `from_unpruned` that from the same state unpruned; both with Tango's interval. `changed` is the share
+of answers that change when the image of another sample is shown, of equal size where there is one, the question left as
+it was.
 `tflops_8b` and `share_8b` are of LaViDa's published 8B shape at the family's protocol (see analysis.cached_flops),
 one forward a step; the released code runs two. No cache is used, for the released code never prunes with one; the
 small model was trained with and without (analysis.caches has both).
@@ -26,12 +27,13 @@ from analysis.comparisons import named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.model import model_folder
+from redvtp.pruning import Pruner
 
 BY = ("host", "model", "family", "split", "seed", "state", "method", "keep")
 MEANS = ("score", "evidence_recall", "kept", "tokens_fed")
-FAMILIES = ("doc", "info", "scene")
-RATIOS = (1.0, 0.5, 0.25)
-STATES = ("repaired", "published")
+RATIOS = (0.75, 0.5, 0.25)
+METHODS = {"repaired": ("redvtp", "random"), "published": ("redvtp",)}
+STATES = tuple(METHODS)
 MOST = 100  # samples a family and seed, where half of the run's are more
 
 
@@ -55,13 +57,17 @@ def other_images(samples: Sequence[Sample]) -> list[Sample]:
     return out
 
 
-def answer_batch(model: redvtp.Model, batch: Sequence[Sample]) -> Iterator[Row]:
-    """A row for each sample and ratio of a model in one state."""
+def pruners(state: str) -> list[Pruner | None]:
+    """What a state is run under: nothing first, then each method at each ratio."""
+    return [None, *(redvtp.pruning.get(method)(keep=keep) for method in METHODS[state] for keep in RATIOS)]
+
+
+def answer_batch(model: redvtp.Model, state: str, batch: Sequence[Sample]) -> Iterator[Row]:
+    """A row for each sample, method and ratio of a model in one state."""
     trunk = answers.start(model, batch, watch=answers.ATTENTION)
     trunk.step()
     trunk.watch = None  # no fork asks for the attention of a later step
-    for keep in RATIOS:
-        pruner = redvtp.RedVTP(keep=keep) if keep < 1.0 else None
+    for pruner in pruners(state):
         fork = trunk.fork(pruner, redvtp.Recorder(steps=[*trunk.recorder.steps]))
         yield from answers.rows_of(model, batch, pruner.name if pruner else "none", pruner, fork)
 
@@ -71,28 +77,29 @@ def answered(model: redvtp.Model, samples: Sequence[Sample]) -> Iterator[Row]:
     shown = other_images(samples)
     for state in STATES:
         host = in_state(model, state)
-        own, others = (batched(host, which) for which in (samples, shown))
+        own, others = (batched(host, state, which) for which in (samples, shown))
         for row, other in zip(own, others, strict=True):
             yield row | {"state": state, "other": other["prediction"]}
 
 
-def batched(model: redvtp.Model, samples: Sequence[Sample]) -> list[Row]:
+def batched(model: redvtp.Model, state: str, samples: Sequence[Sample]) -> list[Row]:
     """`answer_batch` of batch after batch."""
-    found = subset.in_batches(lambda batch: list(answer_batch(model, batch)), samples, answers.BATCH)
+    found = subset.in_batches(lambda batch: list(answer_batch(model, state, batch)), samples, answers.BATCH)
     return [row for rows in found for row in rows]
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
-    """One row for each state and ratio from one model's answers to one family and seed, in the order they came."""
+    """One row for each state, method and ratio from one model's answers to one family and seed, in their order."""
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["state"], row["keep"]].append(row)
+        groups[row["state"], row["method"], row["keep"]].append(row)
     out = []
-    for (state, keep), group in groups.items():
-        whole, repaired, n = groups[state, 1.0], groups["repaired", keep], len(group)
+    for (state, method, keep), group in groups.items():
+        whole, repaired, n = groups[state, "none", 1.0], groups["repaired", method, keep], len(group)
         protocol = benchmarks.get(group[0]["family"]).protocol
         cost, full = (
-            true_flops("lavida", protocol.length, protocol.steps, ratio, None, None) for ratio in (keep, 1.0)
+            true_flops("lavida", protocol.length, protocol.steps, ratio, scored=method == "redvtp")
+            for ratio in (keep, 1.0)
         )
         out.append(
             {name: group[0][name] for name in BY} | {"n": n}
@@ -119,20 +126,20 @@ def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
 
 
 def measure(run: RunContext) -> Result:
-    """Both states and all ratios of the small LaViDa.
+    """Both states, all methods and ratios of the small LaViDa.
 
     Raises:
         CheckpointError: its folder is not there.
     """
     name = hosts.LAVIDA
     model_folder(name)
-    drawn = subset.draw(run, FAMILIES, MOST)
+    drawn = subset.draw(run, run.profile.families, MOST)
     with Measurement(
         "lavida",
         run,
         by=BY,
         link="mini",
-        params={"ratios": RATIOS, "most": MOST, "batch": answers.BATCH, "split": answers.SPLIT},
+        params={"ratios": RATIOS, "methods": METHODS, "most": MOST, "batch": answers.BATCH, "split": answers.SPLIT},
         inputs=subset.inputs([name], drawn),
         # A token more or less of one answer moves these a little; the rates have their intervals.
         tolerances=dict.fromkeys((*MEANS, "flops_ratio"), 0.05),

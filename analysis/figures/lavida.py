@@ -15,9 +15,11 @@ from analysis.results import Result
 
 BY = ("model", "family", "state", "method", "keep")
 LOOKS = {
-    "repaired": plots.Look("repaired", plots.BLUE, "o", "-"),
-    "published": plots.Look("as published, without the prompt", plots.RED, "s", "--"),
+    ("repaired", "redvtp"): plots.Look("repaired, RedVTP", plots.BLUE, "o", "-"),
+    ("repaired", "random"): plots.Look("repaired, random", plots.GREY, "^", ":"),
+    ("published", "redvtp"): plots.Look("as published (without the prompt), RedVTP", plots.RED, "s", "--"),
 }
+KEEP = 0.25     # the ratio that the sentence tells
 PANELS = {"exact_match": "exact match", "changed": "answers that change\nwith another image"}
 
 
@@ -34,12 +36,13 @@ def draw(result: Result, run: RunContext) -> Any:
     plots.use_style()
     rows = frame(result)
     families = list(rows["family"].unique())
-    figure, axes = plt.subplots(len(PANELS), len(families), figsize=(plots.WIDTH["page"], 4.2), sharex=True,
+    figure, axes = plt.subplots(len(PANELS), len(families), figsize=(plots.WIDTH["page"], 3.8), sharex=True,
                                 sharey=True, squeeze=False)  # fmt: skip
     for line, (what, label) in zip(axes, PANELS.items()):
         for axis, family in zip(line, families):
-            for state, look in LOOKS.items():
-                part = rows[(rows["family"] == family) & (rows["state"] == state)].sort_values("keep")
+            for (state, method), look in LOOKS.items():
+                ran = (rows["state"] == state) & rows["method"].isin(("none", method))
+                part = rows[(rows["family"] == family) & ran].sort_values("keep")
                 axis.errorbar(100 * part["keep"], part[what], yerr=rates.bars(part, what), capsize=1.5, elinewidth=0.7,
                               **look.line())  # fmt: skip
             axis.set(ylim=(-0.03, 1.03))
@@ -47,19 +50,20 @@ def draw(result: Result, run: RunContext) -> Any:
     for axis, family in zip(axes[0], families):
         axis.set_title(family)
     for axis in axes[-1]:
-        axis.set(xlabel="visual tokens kept (%)", xticks=sorted(100 * rows["keep"].unique()))
+        axis.set(xlabel="tokens kept (%)", xticks=(25, 50, 75, 100), xlim=(15, 110))
     figure.legend(*rates.legend_of(axes.flat), loc="outside upper center", ncols=len(LOOKS))
-    note = f"model {rows['model'].iloc[0]}; method: RedVTP; bars: 95% Wilson intervals"
+    note = f"model {rows['model'].iloc[0]}; tokens: visual ones; bars: 95% Wilson intervals"
     plots.add_caption(figure, caption(run, result, note))
     return figure
 
 
 def table(result: Result) -> pd.DataFrame:
-    """A line a family, state and ratio; intervals in percent beside their rates."""
+    """A line a family, state, method and ratio; intervals in percent beside their rates."""
     lines = []
     for _, row in frame(result).iterrows():
         lines.append(
-            {"family": row["family"], "state": row["state"], "r": f"{row['keep']:.0%}", "n": int(row["n"]),
+            {"family": row["family"], "state": row["state"], "method": row["method"], "r": f"{row['keep']:.0%}",
+             "n": int(row["n"]),
              "score": 100 * row["score"], "exact match": _rate(row, "exact_match"),
              "to repaired": _points(row, "difference"), "to unpruned": _points(row, "from_unpruned"),
              "changed": _rate(row, "changed"), "evidence recall": row["evidence_recall"],
@@ -97,20 +101,19 @@ def sentence(result: Result) -> str:
     def told(part: pd.DataFrame, name: str) -> str:
         return rates.listed(f"{_rate(row, name)} in {row['family']}" for _, row in part.iterrows())
 
-    repaired, published = (whole[whole["state"] == state] for state in LOOKS)
-    pruned = rows[(rows["state"] == "repaired") & (rows["keep"] < 1.0)]
-    losses = "; ".join(
-        f"at {keep:.0%} by "
-        + rates.listed(f"{_points(row, 'from_unpruned')} points in {row['family']}" for _, row in part.iterrows())
-        for keep, part in pruned.groupby("keep", sort=False)
-    )
+    def losses(method: str) -> str:
+        pruned = rows[(rows["state"] == "repaired") & (rows["method"] == method) & (rows["keep"] == KEEP)]
+        return rates.listed(f"{_points(row, 'from_unpruned')} in {row['family']}" for _, row in pruned.iterrows())
+
+    repaired, published = (whole[whole["state"] == state] for state in ("repaired", "published"))
     first = rows["family"].iloc[0]
-    shares = rows[rows["family"] == first].drop_duplicates("keep")
+    shares = rows[(rows["family"] == first) & rows["method"].isin(("none", "redvtp"))].drop_duplicates("keep")
     costs = ", ".join(f"{row['share_8b']:.0%} at {row['keep']:.0%}" for _, row in shares.iterrows() if row["keep"] < 1)
     return (
         f"On the mini model {rows['model'].iloc[0]} (n = {int(rows['n'].min())} a family; 95% intervals in brackets), "
-        f"the repaired state is right in {told(repaired, 'exact_match')}; with RedVTP that changes {losses} "
-        f"(paired differences). At LaViDa's 8B shape {first} then costs {costs} of the unpruned FLOPs. "
+        f"the repaired state is right in {told(repaired, 'exact_match')}. At {KEEP:.0%} that changes by "
+        f"{losses('redvtp')} points with RedVTP, and by {losses('random')} with random pruning (paired differences). "
+        f"At LaViDa's 8B shape {first} then costs {costs} of the unpruned FLOPs. "
         f"The published state, which sees neither image nor question, is right in "
         f"{told(published, 'exact_match')}; another image changes "
         f"{told(published, 'changed')} of its answers, and {told(repaired, 'changed')} of the repaired one's. "

@@ -30,9 +30,9 @@ def test_the_plan_costs_what_the_run_costs(name, keep):
 
 
 def test_a_cached_prompt_leaves_little_to_prune():
-    full = true_flops("llada_v", 32, 16, 1.0, None, None)
-    alone = true_flops("llada_v", 32, 16, 1.0, redvtp.PrefixDLM(), None)
+    full = true_flops("llada_v", 32, 16, 1.0)
+    alone = true_flops("llada_v", 32, 16, 1.0, redvtp.PrefixDLM())
     assert alone < 0.2 * full
-    pruned = [true_flops("llada_v", 32, 16, 0.25, cache, None) for cache in (None, redvtp.PrefixDLM())]
+    pruned = [true_flops("llada_v", 32, 16, 0.25, cache) for cache in (None, redvtp.PrefixDLM())]
     assert 1 - pruned[0] / full > 0.6
     assert 1 - pruned[1] / alone < 0.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -46,7 +48,7 @@ def test_another_image_is_of_equal_size_where_there_is_one():
 def test_the_published_state_sees_no_image(model):
     samples = benchmarks.get("scene").samples("test", 3, 0)
     rows = list(lavida.answered(model, samples))
-    assert len(rows) == 3 * len(lavida.RATIOS) * len(lavida.STATES)
+    assert len(rows) == 3 * sum(len(lavida.pruners(state)) for state in lavida.STATES)
     assert {row["state"]: row["host"] for row in rows} == dict.fromkeys(lavida.STATES, "lavida")
     assert all(row["prediction"] == row["other"] for row in rows if row["state"] == "published" and row["keep"] == 1.0)
     own = list(answers.rows_of(model, samples, "none", None, answers.start(model, samples)))
@@ -55,11 +57,11 @@ def test_the_published_state_sees_no_image(model):
     assert own == shared
 
 
-def answered(state: str, keep: float, right: int, changed: int, family: str = "doc", n: int = 40):
+def answered(state, keep, right, changed, family="doc", method="redvtp", n=40):
     """Rows of `n` answers, the first `right` of them right, the first `changed` other with another image."""
     return [
         {"host": "lavida", "model": "lavida", "family": family, "split": "test", "seed": 0, "index": i, "state": state,
-         "method": "none" if keep == 1.0 else "redvtp", "keep": keep, "exact_match": i < right, "prediction": "a",
+         "method": "none" if keep == 1.0 else method, "keep": keep, "exact_match": i < right, "prediction": "a",
          "other": "b" if i < changed else "a", "flops": int(100 * keep)}
         | dict.fromkeys(lavida.MEANS, 0.5) for i in range(n)
     ]  # fmt: skip
@@ -84,8 +86,9 @@ def story() -> Result:
     rows = []
     for family in ("doc", "info"):
         part = []
-        for keep in lavida.RATIOS:
+        for keep in (1.0, *lavida.RATIOS):
             part += answered("repaired", keep, 20 if keep == 0.25 else 40, 40, family)
+            part += answered("repaired", keep, 10, 40, family, "random") if keep < 1.0 else []
             part += answered("published", keep, 0, 0, family)
         rows += lavida.summarise(part)
     return Result("lavida", rows, {"n": 100, "seeds": [0], "link": "mini"}, lavida.BY)
@@ -94,7 +97,7 @@ def story() -> Result:
 def test_the_sentence_says_the_story(story):
     said = figure.sentence(story)
     assert "the repaired state is right in 100% [91, 100] in doc and 100% [91, 100] in info" in said
-    assert "at 50% by +0 [-9, 9] points in doc" in said and "at 25% by -50 [" in said
+    assert "At 25% that changes by -50 [" in said and "points with RedVTP, and by -75 [" in said
     assert "which sees neither image nor question, is right in 0% [0, 9] in doc" in said
     assert "another image changes 0% [0, 9] in doc and 0% [0, 9] in info of its answers, and 100%" in said
 
@@ -105,7 +108,7 @@ def test_the_figure_and_the_table(story, tmp_path, monkeypatch):
     assert figure.draw(story, run).get_figwidth() == plots.WIDTH["page"]
     text = plots.save_table(figure.table(story), "lavida", run, figure.table_caption(run, story))[0].read_text()
     assert text.startswith("n = 40 a family;")
-    assert sum("| published | 25% " in line for line in text.splitlines()) == 2 and "-50 [" in text
+    assert sum("| published | redvtp | 25% " in line for line in text.splitlines()) == 2 and "-50 [" in text
 
 
 def test_the_measurement_runs(model, tmp_path, monkeypatch):
@@ -113,10 +116,12 @@ def test_the_measurement_runs(model, tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "model", lambda name: model)
     monkeypatch.setattr(answers, "weights_hash", lambda name: name)
     monkeypatch.setattr(lavida, "model_folder", lambda name: name)
-    monkeypatch.setattr(lavida, "FAMILIES", ("scene",))
+    mini = dataclasses.replace(profiles.PROFILES["mini"], families=("scene",))
+    monkeypatch.setitem(profiles.PROFILES, "mini", mini)
     monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=4, seeds=(0,)))
     result = lavida.measure(run_context(mode="quick"))
-    assert len(result.rows) == len(lavida.STATES) * len(lavida.RATIOS) and {row["n"] for row in result.rows} == {2}
+    assert len(result.rows) == sum(len(lavida.pruners(state)) for state in lavida.STATES)
+    assert {row["n"] for row in result.rows} == {2}
     assert {row["model"] for row in result.rows} == {"lavida"}
     assert compare(result, result).differ == 0
     assert set(result.provenance["inputs"]) == {"weights lavida", "data scene"}
