@@ -14,12 +14,12 @@ T = TypeVar("T")
 Drawn = dict[tuple[str, int], list[Sample]]
 
 
-def draw(run: RunContext, families: Sequence[str], most: int) -> Drawn:
-    """``{(family, seed): samples}``: the first half of the run's, at most `most`.
+def draw(run: RunContext, families: Sequence[str], most: int, share: float = 0.5) -> Drawn:
+    """``{(family, seed): samples}``: the first `share` of the run's, at most `most`.
 
     Those of equal size stand next to each other. Families that the profile does not have are left out.
     """
-    count = max(1, min(most, run.n // 2))
+    count = max(1, min(most, int(run.n * share)))
     return {
         (family, seed): [sample for sample in answers.samples_of(run, family, seed) if sample.index < count]
         for family in run.profile.families if family in families

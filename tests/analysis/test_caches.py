@@ -134,7 +134,7 @@ def test_the_measurement_runs(model, tmp_path, monkeypatch):
     monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=4, seeds=(0,)))
     run = RunContext(dataclasses.replace(run_context().profile, models=("mini/a",)), "quick")
     result = caches.measure(run)
-    assert len(result.rows) == 5 * 2 and {row["n"] for row in result.rows} == {2}
+    assert len(result.rows) == 5 * 2 and {row["n"] for row in result.rows} == {4}
     assert result.provenance["params"]["skipped"] == [hosts.LAVIDA]
     assert compare(result, result).differ == 0
     assert set(result.provenance["inputs"]) == {"weights a", "data scene"}
