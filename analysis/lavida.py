@@ -4,8 +4,8 @@
 column before the response holds one and the same embedding (see redvtp.models.lavida.Lavida, `blind_prompt`).
 `repaired` has them back in. `difference` is the paired difference in exact match from the repaired state at the same
 method and ratio, `from_unpruned` that from the same state unpruned; both with Tango's interval. `changed` is the share
-of answers that change when the image of another sample is shown, of equal size where there is one, the question left as
-it was.
+of unpruned answers that change when the image of another sample is shown, of equal size where there is one, the
+question left as it was.
 `tflops_8b` and `share_8b` are of LaViDa's published 8B shape at the family's protocol (see analysis.cached_flops),
 one forward a step; the released code runs two. No cache is used, for the released code never prunes with one; the
 small model was trained with and without (analysis.caches has both).
@@ -62,29 +62,29 @@ def pruners(state: str) -> list[Pruner | None]:
     return [None, *(redvtp.pruning.get(method)(keep=keep) for method in METHODS[state] for keep in RATIOS)]
 
 
-def answer_batch(model: redvtp.Model, state: str, batch: Sequence[Sample]) -> Iterator[Row]:
-    """A row for each sample, method and ratio of a model in one state."""
+def answer_batch(model: redvtp.Model, batch: Sequence[Sample], under: Sequence[Pruner | None]) -> Iterator[Row]:
+    """A row for each sample, method and ratio of a model in one state. All methods go on from one first step."""
     trunk = answers.start(model, batch, watch=answers.ATTENTION)
     trunk.step()
     trunk.watch = None  # no fork asks for the attention of a later step
-    for pruner in pruners(state):
+    for pruner in under:
         fork = trunk.fork(pruner, redvtp.Recorder(steps=[*trunk.recorder.steps]))
         yield from answers.rows_of(model, batch, pruner.name if pruner else "none", pruner, fork)
 
 
 def answered(model: redvtp.Model, samples: Sequence[Sample]) -> Iterator[Row]:
-    """`answer_batch` of all samples in both states; `other` is the answer with another image."""
+    """`answer_batch` of all samples in both states; `other` is the unpruned answer with another image."""
     shown = other_images(samples)
     for state in STATES:
         host = in_state(model, state)
-        own, others = (batched(host, state, which) for which in (samples, shown))
-        for row, other in zip(own, others, strict=True):
-            yield row | {"state": state, "other": other["prediction"]}
+        others = {row["index"]: row["prediction"] for row in batched(host, shown, [None])}
+        for row in batched(host, samples, pruners(state)):
+            yield row | {"state": state, "other": others[row["index"]] if row["method"] == "none" else None}
 
 
-def batched(model: redvtp.Model, state: str, samples: Sequence[Sample]) -> list[Row]:
+def batched(model: redvtp.Model, samples: Sequence[Sample], under: Sequence[Pruner | None]) -> list[Row]:
     """`answer_batch` of batch after batch."""
-    found = subset.in_batches(lambda batch: list(answer_batch(model, state, batch)), samples, answers.BATCH)
+    found = subset.in_batches(lambda batch: list(answer_batch(model, batch, under)), samples, answers.BATCH)
     return [row for rows in found for row in rows]
 
 
@@ -106,7 +106,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             | named("exact_match", rate(sum(row["exact_match"] for row in group), n))
             | named("difference", (None,) * 3 if group is repaired else paired(_right(repaired), _right(group)))
             | named("from_unpruned", (None,) * 3 if group is whole else paired(_right(whole), _right(group)))
-            | named("changed", rate(sum(row["prediction"] != row["other"] for row in group), n))
+            | named("changed", rate(sum(row["prediction"] != row["other"] for row in group), n) if group is whole
+                    else (None,) * 3)
             | {name: sum(row[name] for row in group) / n for name in MEANS}
             | {"flops_ratio": sum(row["flops"] for row in group) / sum(row["flops"] for row in whole),
                "tflops_8b": cost / 1e12, "share_8b": cost / full}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import plots
@@ -17,42 +16,34 @@ BY = ("model", "family", "state", "method", "keep")
 LOOKS = {
     ("repaired", "redvtp"): plots.Look("repaired, RedVTP", plots.BLUE, "o", "-"),
     ("repaired", "random"): plots.Look("repaired, random", plots.GREY, "^", ":"),
-    ("published", "redvtp"): plots.Look("as published (without the prompt), RedVTP", plots.RED, "s", "--"),
+    ("published", "redvtp"): plots.Look("as published\n(without the prompt), RedVTP", plots.RED, "s", "--"),
 }
 KEEP = 0.25     # the ratio that the sentence tells
-PANELS = {"exact_match": "exact match", "changed": "answers that change\nwith another image"}
 
 
 def frame(result: Result) -> pd.DataFrame:
     """A row for each family, state and ratio; several seeds are pooled."""
     rows = pd.DataFrame(result.rows)
-    numbers = [name for name in rows if name.startswith(("difference", "from_unpruned"))]
+    numbers = [name for name in rows if name.startswith(("difference", "from_unpruned", "changed"))]
     rows[numbers] = rows[numbers].astype(float)
-    return rates.pooled(rows, BY, tuple(PANELS))
+    whole = rates.pooled(rows[rows["method"] == "none"], BY, ("changed",))
+    changed = ["changed", "changed_low", "changed_high"]
+    return rates.pooled(rows.drop(columns=changed), BY).merge(whole[[*BY, *changed]], "left", list(BY))
 
 
 def draw(result: Result, run: RunContext) -> Any:
-    """Exact match, and answers that another image changes, over the keep ratio: a column a family."""
+    """Exact match with 95% intervals over the keep ratio: a panel a family."""
     plots.use_style()
     rows = frame(result)
-    families = list(rows["family"].unique())
-    figure, axes = plt.subplots(len(PANELS), len(families), figsize=(plots.WIDTH["page"], 3.8), sharex=True,
-                                sharey=True, squeeze=False)  # fmt: skip
-    for line, (what, label) in zip(axes, PANELS.items()):
-        for axis, family in zip(line, families):
-            for (state, method), look in LOOKS.items():
-                ran = (rows["state"] == state) & rows["method"].isin(("none", method))
-                part = rows[(rows["family"] == family) & ran].sort_values("keep")
-                axis.errorbar(100 * part["keep"], part[what], yerr=rates.bars(part, what), capsize=1.5, elinewidth=0.7,
-                              **look.line())  # fmt: skip
-            axis.set(ylim=(-0.03, 1.03))
-        line[0].set_ylabel(label)
-    for axis, family in zip(axes[0], families):
-        axis.set_title(family)
-    for axis in axes[-1]:
-        axis.set(xlabel="tokens kept (%)", xticks=(25, 50, 75, 100), xlim=(15, 110))
-    figure.legend(*rates.legend_of(axes.flat), loc="outside upper center", ncols=len(LOOKS))
-    note = f"model {rows['model'].iloc[0]}; tokens: visual ones; bars: 95% Wilson intervals"
+    figure, axes, key = rates.panels(list(rows["family"].unique()), "exact match")
+    for family, axis in axes.items():
+        for (state, method), look in LOOKS.items():
+            ran = (rows["state"] == state) & rows["method"].isin(("none", method))
+            part = rows[(rows["family"] == family) & ran].sort_values("keep")
+            axis.errorbar(100 * part["keep"], part["exact_match"], yerr=rates.bars(part, "exact_match"), capsize=1.5,
+                          elinewidth=0.7, **look.line())  # fmt: skip
+    key.legend(*rates.legend_of(axes.values()), loc="center left")
+    note = f"model {rows['model'].iloc[0]}; bars: 95% Wilson intervals"
     plots.add_caption(figure, caption(run, result, note))
     return figure
 
@@ -72,7 +63,10 @@ def table(result: Result) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _rate(row: pd.Series, name: str) -> str:
+def _rate(row: pd.Series, name: str) -> str | None:
+    """A rate with its interval in percent; None where it was not asked for."""
+    if pd.isna(row[name]):
+        return None
     return f"{row[name]:.0%} [{100 * row[f'{name}_low']:.0f}, {100 * row[f'{name}_high']:.0f}]"
 
 
@@ -88,8 +82,8 @@ def table_caption(run: RunContext, result: Result) -> str:
     return caption(
         run, result,
         "score: the family's own metric in percent; to repaired, to unpruned: paired differences in exact match, in "
-        "points; changed: answers that change with another image; brackets: 95% intervals; FLOPs: the published 8B "
-        "shape at the family's protocol, counted as this package runs it, one forward a step",
+        "points; changed: unpruned answers that change with another image; brackets: 95% intervals; FLOPs: the "
+        "published 8B shape at the family's protocol, counted as this package runs it, one forward a step",
     )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ def test_the_published_state_sees_no_image(model):
     assert len(rows) == 3 * sum(len(lavida.pruners(state)) for state in lavida.STATES)
     assert {row["state"]: row["host"] for row in rows} == dict.fromkeys(lavida.STATES, "lavida")
     assert all(row["prediction"] == row["other"] for row in rows if row["state"] == "published" and row["keep"] == 1.0)
+    assert {row["other"] for row in rows if row["keep"] < 1.0} == {None}
     own = list(answers.rows_of(model, samples, "none", None, answers.start(model, samples)))
     shared = [{name: row[name] for name in row if name not in ("state", "other")}
               for row in rows if (row["state"], row["keep"]) == ("repaired", 1.0)]  # fmt: skip
@@ -74,6 +75,7 @@ def test_summary_by_hand():
     assert whole["difference"] is whole["from_unpruned"] is pruned["difference"] is None
     assert (whole["exact_match"], whole["changed"], whole["flops_ratio"], whole["share_8b"]) == (1.0, 0.75, 1.0, 1.0)
     assert (pruned["from_unpruned"], pruned["flops_ratio"], pruned["n"]) == (-0.25, 0.5, 40)
+    assert pruned["changed"] is both["changed"] is None
     assert (blind["difference"], blind["changed"], blind["from_unpruned"]) == (pytest.approx(-0.9), 0.0, None)
     assert blind["difference_low"] < -0.9 < blind["difference_high"] < 0 == blind["changed_low"] < blind["changed_high"]
     assert (both["difference"], both["from_unpruned"]) == (pytest.approx(-0.7), pytest.approx(-0.05))
