@@ -5,9 +5,10 @@ the cut after step 1, positions re-numbered, nothing protected. Changed are the 
 layers, positions, protected tokens, and the maximum over rows in place of their mean.
 
 Every change is compared with the default at the same ratio, sample by sample: `difference` in exact match with its
-paired bootstrap interval (95%, percentile, seeded), `gained` and `lost` answers. `cut` is the share of samples that
-were still running when the cut came; the others ended before it, unpruned. A change has no row where no run lasted
-to its cut, or where it protects more tokens than some sample's budget holds.
+interval (Tango's score interval, 95%), `gained` and `lost` answers. `from_unpruned` is the same against the unpruned
+run. `cut` is the share of samples that were still running when the cut came; the others ended before it, unpruned. A
+change has no row where fewer than `COVERED` of the runs lasted to its cut, for it would tell of runs that were never
+pruned, or where it protects more tokens than some sample's budget holds.
 
 So many differences are tested at once that some would show by chance: the table adjusts for it (see
 analysis.comparisons).
@@ -26,7 +27,7 @@ import redvtp
 from analysis import answers, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, difference, named, rate, turned
+from analysis.comparisons import difference, named, paired, rate, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from analysis.step_similarity import layer_groups
@@ -41,6 +42,7 @@ STEPS = (1, 2, 4, 8, 12)
 MOST = 100  # samples a family and seed, where half of the run's are more
 DEFAULT = ("default", "default")
 UNPRUNED = ("none", "none")
+COVERED = 0.9
 
 Key = tuple[str, str]  # factor, setting
 
@@ -127,7 +129,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     out = []
     for (factor, setting, keep), group in groups.items():
         fitted = len(group) == len(full)  # protected tokens
-        if not fitted or (group is not full and not any(row["cut"] for row in group.values())):
+        cut = sum(row["cut"] for row in group.values()) / len(group)
+        if not fitted or (group is not full and cut < COVERED):
             continue
         hits = sum(row["exact_match"] for row in group.values())
         out.append(
@@ -135,7 +138,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             | {"factor": factor, "setting": setting, "keep": keep, "n": len(group)}
             | named("exact_match", rate(hits, len(group)))
             | _beside(groups.get((*DEFAULT, keep)), group)
-            | {"cut": sum(row["cut"] for row in group.values()) / len(group)}
+            | named("from_unpruned", paired(*(_right(rows) for rows in (full, group))))
+            | {"cut": cut}
             | {name: sum(row[name] for row in group.values()) / len(group) for name in MEANS}
             | {"flops_ratio": sum(row["flops"] for row in group.values()) / sum(row["flops"] for row in full.values())}
         )
@@ -146,9 +150,13 @@ def _beside(default: dict[int, Row] | None, group: dict[int, Row]) -> Row:
     """The paired difference from the default in exact match; None for the default itself, and without pruning."""
     if default is None or default is group:
         return dict.fromkeys(("difference", "difference_low", "difference_high", "gained", "lost"))
-    before, after = ([bool(rows[index]["exact_match"]) for index in sorted(default)] for rows in (default, group))
-    gained, lost = turned(before, after)
+    gained, lost = turned(_right(default), _right(group))
     return named("difference", difference(gained, lost, len(group))) | {"gained": gained, "lost": lost}
+
+
+def _right(rows: dict[int, Row]) -> list[bool]:
+    """Whether each sample's answer is right, in the samples' order."""
+    return [bool(rows[index]["exact_match"]) for index in sorted(rows)]
 
 
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
@@ -167,7 +175,7 @@ def measure(run: RunContext) -> Result:
         run,
         by=BY,
         link="mini",
-        params={"ratios": RATIOS, "steps": STEPS, "most": MOST, "resamples": RESAMPLES, "batch": answers.BATCH,
+        params={"ratios": RATIOS, "steps": STEPS, "most": MOST, "covered": COVERED, "batch": answers.BATCH,
                 "split": answers.SPLIT},
         inputs=subset.inputs([name], drawn),
         # A token more or less of one answer moves these a little; the rates have their intervals.

@@ -16,7 +16,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from analysis import benchmarks, paths
 from analysis.benchmarks import Sample
 from redvtp.models.checkpoint import load_saved, read_tokenizer
-from redvtp.models.llada_v import image_processor
+from redvtp.models.config import image_processor
 from redvtp.models.prompts import END_OF_TURN, render, tokenize, user_text
 from redvtp.sequence import PROMPT, RESPONSE, VISUAL
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
-from scipy import stats
+from scipy import optimize, stats
 
-from redvtp.metrics import paired_bootstrap, wilson_interval
+from redvtp.metrics import wilson_interval
 
-RESAMPLES = 2000
+RESAMPLES = 2000  # of a bootstrap
 
 Interval = tuple[float, float, float]  # value, low, high
 
@@ -29,19 +31,36 @@ def turned(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
     return sum(new and not old for old, new in pairs), sum(old and not new for old, new in pairs)
 
 
-def difference(gained: int, lost: int, n: int) -> Interval:
-    """The mean difference of `n` pairs of answers and its paired bootstrap interval (95%): (difference, low, high).
+def paired(before: Sequence[bool], after: Sequence[bool]) -> Interval:
+    """`difference` of the same samples' answers."""
+    return difference(*turned(before, after), len(before))
 
-    It depends only on how many turned right (`gained`) and wrong (`lost`). Where all pairs are alike a bootstrap has
-    no width: there the ends are Wilson's bound on what n pairs did not show.
+
+def difference(gained: int, lost: int, n: int, confidence: float = 0.95) -> Interval:
+    """The mean difference of `n` pairs of right and wrong answers with Tango's score interval.
+
+    It depends only on how many turned right (`gained`) and wrong (`lost`). A bootstrap would have no width where no
+    answer turned, and too little where few did; the score interval keeps its coverage there (Tango 1998, Statistics
+    in Medicine 17, eq. 10).
     """
-    unseen = wilson_interval(0, n)[1]
-    if not gained + lost:
-        return 0.0, -unseen, unseen
-    if n in (gained, lost):
-        return (1.0, 1 - unseen, 1.0) if gained else (-1.0, -1.0, unseen - 1)
-    changes = [1.0] * gained + [-1.0] * lost + [0.0] * (n - gained - lost)
-    return paired_bootstrap([0.0] * n, changes, resamples=RESAMPLES)
+    wide = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle = (gained - lost) / n
+
+    def score(at: float) -> float:
+        """How far the counts lie from a true difference of `at`, in standard errors."""
+        linear = (2 * n - gained + lost) * at - gained - lost
+        root = math.sqrt(max(linear**2 + 8 * n * lost * at * (1 - at), 0.0))
+        variance = n * ((root - linear) / (2 * n) + at * (1 - at))
+        off = gained - lost - n * at
+        return off / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, off) if off else 0.0
+
+    def end(outer: float, sign: float) -> float:
+        inner = outer + (middle - outer) * 1e-12  # at the outermost difference the score has no value
+        if middle == outer:
+            return outer
+        return float(optimize.brentq(lambda at: max(-1e9, min(1e9, score(at))) - sign * wide, inner, middle))
+
+    return middle, end(-1.0, 1.0), end(1.0, -1.0)
 
 
 def sign_test(gained: int, lost: int) -> float:

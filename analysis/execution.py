@@ -104,6 +104,8 @@ def run_notebook(
 def _execute(notebook: Notebook, run: RunContext, kernel: str, log: _Tee) -> None:
     import papermill  # a second of imports that a run with nothing to do should not pay
 
+    from analysis.notebook_engine import ENGINE
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # of the notebook libraries, about notebook formats
         try:
@@ -111,6 +113,7 @@ def _execute(notebook: Notebook, run: RunContext, kernel: str, log: _Tee) -> Non
                 str(notebook.path),
                 str(run.results / "notebooks" / notebook.file),
                 parameters=run_parameters(run),
+                engine_name=ENGINE,
                 kernel_name=kernel,
                 language="python",
                 cwd=str(paths.ROOT),

@@ -1,4 +1,4 @@
-"""Which right answers turn wrong when tokens are pruned: by kind of question, page, answer, and evidence left.
+"""Which right answers turn wrong when tokens are pruned: by kind of question, page, answer, and evidence recall.
 
 Of the samples at risk (see analysis.survival) the share that stays right, `survived`, with its Wilson interval (95%),
 in groups: kind of question; things on the page; visual tokens; letters of the answer; share of the evidence's area

@@ -21,7 +21,7 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGener
 
 from redvtp.attention import ATTENTION_NAME, attention_mass
 from redvtp.flops import LanguageFormula
-from redvtp.models.decoder import Frame, tail_of_layer
+from redvtp.models.decoder import tail_of_layer
 from redvtp.plans import Parts
 
 
@@ -89,8 +89,7 @@ class Counted:
         hidden = self.hidden(length)
         rotary = self.decoder.rotary_emb(hidden, position_ids=torch.empty(1, length, dtype=torch.long, device="meta"))
         if tail is not None:
-            frame = Frame(None, None, size=None, mask=None, rotary=rotary, count=None)  # no padding, nothing merged
-            return counted(lambda: tail_of_layer(self.decoder.layers[-1], hidden, tail, frame, None))
+            return counted(lambda: tail_of_layer(self.decoder.layers[-1], hidden, tail, None, rotary, None))
         layer = self.decoder.layers[0]
         return counted(lambda: layer(hidden, attention_mask=None, position_embeddings=rotary, is_causal=False))
 

@@ -1,8 +1,10 @@
 """LLaDA-FastV's grid: exact match over the layer of the cut and the keep ratio, with FastV beside.
 
 LLaDA-FastV cuts inside step 1, after a layer, for good; FastV cuts after layer 2 of every step, for that step only.
-All cuts of a batch go on from one encoding of its images. `exact_match` has its Wilson interval (95%), `flops_ratio`
-is the language model's FLOPs over all steps, head included, relative to the unpruned run on the same samples.
+All cuts of a batch go on from one encoding of its images. `exact_match` has its Wilson interval (95%); `from_unpruned`
+is its paired difference to the unpruned run and `over_fastv` that to FastV at the same ratio, on the same samples, with
+Tango's interval. `flops_ratio` is the language model's FLOPs over all steps, head included, relative to the unpruned
+run.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import redvtp
 from analysis import answers, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
-from analysis.comparisons import named, rate
+from analysis.comparisons import named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.pruning import Pruner
@@ -27,7 +29,7 @@ MOST = 100  # samples a family and seed, where half of the run's are more
 
 
 def grid(layers: int) -> Iterator[Pruner | None]:
-    """No pruning; LLaDA-FastV after every layer but the last, where nothing is left to speed up; FastV."""
+    """No pruning; LLaDA-FastV after every layer but the last, after which this step saves nothing; FastV."""
     yield None
     for ratio in RATIOS:
         yield from (redvtp.LladaFastV(keep=ratio, layer=layer) for layer in range(1, layers))
@@ -47,17 +49,25 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in BY)].append(row)
-    full = sum(row["flops"] for row in rows if row["method"] == "none")
+    full = [row for row in rows if row["method"] == "none"]
+    fastv = {row["keep"]: group for group in groups.values() for row in group[:1] if row["method"] == "fastv"}
     out = []
     for key, group in groups.items():
-        hits = sum(row["exact_match"] for row in group)
+        hits, ratio = sum(row["exact_match"] for row in group), group[0]["keep"]
         out.append(
             dict(zip(BY, key, strict=True))
             | {"n": len(group), **named("exact_match", rate(hits, len(group)))}
             | {name: sum(row[name] for row in group) / len(group) for name in MEANS}
-            | {"flops_ratio": sum(row["flops"] for row in group) / full}
+            | named("from_unpruned", paired(_right(full), _right(group)))
+            | named("over_fastv", paired(_right(fastv[ratio]), _right(group)) if ratio in fastv else (None,) * 3)
+            | {"flops_ratio": sum(row["flops"] for row in group) / sum(row["flops"] for row in full)}
         )
     return out
+
+
+def _right(rows: Sequence[Row]) -> list[bool]:
+    """Whether each sample's answer is right, in the samples' order."""
+    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
 
 
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:

@@ -1,8 +1,9 @@
 """RedVTP's main LLaDA-V table in kind: each family's own metric by method and keep ratio, against the unpruned run.
 
 Scores, evidence recall and tokens fed are the mini model's. `difference` is the mean difference in score to the
-unpruned run on the same samples. Both have intervals (95%): of rates Wilson's, of differences of right and wrong
-answers as in analysis.comparisons, of other scores a percentile bootstrap, seeded. `tflops_8b` and `share_8b` are no
+unpruned run on the same samples, `from_unpruned` that in exact match. All have intervals (95%): of rates Wilson's, of
+differences of right and wrong answers Tango's (see analysis.comparisons), of other scores a percentile bootstrap,
+seeded. `tflops_8b` and `share_8b` are no
 measurement of the mini model: they are the FLOPs of the published 8B LLaDA-V at the family's official setting
 (response tokens and steps as here, an image of 3699 visual tokens, 80 prompt tokens, all steps taken), counted as the
 official code runs, head and last layer on every token, scoring included, the vision tower left out (see
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import redvtp
 from analysis import answers, benchmarks, compute
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, Interval, difference, named, rate
+from analysis.comparisons import RESAMPLES, Interval, difference, named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.flops import LanguageFormula
@@ -53,7 +54,7 @@ def mean(score: Sequence[float]) -> Interval:
     return paired_bootstrap([0.0] * len(score), score, resamples=RESAMPLES)
 
 
-def change(before: Sequence[float], after: Sequence[float]) -> Interval:
+def gain(before: Sequence[float], after: Sequence[float]) -> Interval:
     """The mean difference of scores of the same samples with its interval."""
     changes = [new - old for old, new in zip(before, after, strict=True)]
     if set(changes) <= {-1.0, 0.0, 1.0}:
@@ -71,13 +72,15 @@ def summarise(rows: Sequence[Row]) -> Iterator[Row]:
         full = groups[family, "none", 1.0]
         order = sorted(found)
         score, before = ([part[one]["score"] for one in order] for part in (found, full))
+        right = [[bool(part[one]["exact_match"]) for one in order] for part in (full, found)]
         protocol = benchmarks.get(family).protocol
         flops = cost(method, keep, protocol.length, protocol.steps)
         yield {
             "model": rows[0]["model"], "family": family, "method": method, "keep": keep, "n": len(order),
             "metric": benchmarks.get(family).metric,
             **named("score", mean(score)),
-            **named("difference", change(before, score) if method != "none" else (0.0, 0.0, 0.0)),
+            **named("difference", gain(before, score) if method != "none" else (0.0, 0.0, 0.0)),
+            **named("from_unpruned", paired(*right) if method != "none" else (0.0, 0.0, 0.0)),
             **{name: sum(found[one][name] for one in order) / len(order) for name in MEANS},
             "response": protocol.length, "steps": protocol.steps, "tflops_8b": flops / 1e12,
             "share_8b": flops / cost("none", 1.0, protocol.length, protocol.steps),

@@ -1,8 +1,9 @@
 """Differences between methods on the same samples, and how many of them would show by chance.
 
 Each pair of methods at each ratio in each family: `gained` and `lost` answers of the second over the first,
-`difference` in exact match with its paired bootstrap interval (95%, for this pair alone), the exact sign test's `p`
-(McNemar) and `p_holm`, adjusted by Holm for all `tests` pairs of the model. Seeds are pooled.
+`difference` in exact match with its interval (Tango's, 95%, for this pair alone), the exact sign test's `p`
+(McNemar) and `p_holm`, adjusted by Holm for all `tests` pairs of the model. `layer` is the one that the first method
+cuts after, None where it does not cut inside a step. Seeds are pooled.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from analysis import answers
 from analysis.command import command
-from analysis.comparisons import RESAMPLES, difference, holm, named, sign_test, turned
+from analysis.comparisons import difference, holm, named, sign_test, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 
@@ -33,6 +34,7 @@ def compare(rows: Sequence[Row]) -> list[Row]:
     """All pairs on one model's answers. Samples that only one of a pair answered are left out."""
     found: list[Row] = []
     right = outcomes(rows)
+    layers = {row["method"]: row["layer"] for row in rows}
     ratios = sorted({row["keep"] for row in rows if row["method"] == "redvtp"}, reverse=True)
     for family in dict.fromkeys(row["family"] for row in rows):
         for first, second in PAIRS:
@@ -46,7 +48,7 @@ def compare(rows: Sequence[Row]) -> list[Row]:
                 found.append(
                     {
                         "model": rows[0]["model"], "family": family, "first": first, "second": second, "keep": keep,
-                        "n": len(both), "gained": gained, "lost": lost,
+                        "layer": layers[first], "n": len(both), "gained": gained, "lost": lost,
                         **named("difference", difference(gained, lost, len(both))), "p": sign_test(gained, lost),
                     }  # fmt: skip
                 )
@@ -62,7 +64,7 @@ def measure(run: RunContext) -> Result:
         run,
         by=BY,
         link="mini",
-        params=each.provenance["params"] | {"resamples": RESAMPLES, "pairs": PAIRS},
+        params=each.provenance["params"] | {"pairs": PAIRS},
         inputs=answers.inputs(each),
         # One answer more or less moves these; the difference has its interval.
         tolerances=dict.fromkeys(("gained", "lost", "p", "p_holm")),

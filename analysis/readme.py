@@ -52,7 +52,7 @@ def verdicts() -> str:
     """What each claim says and its verdict."""
     found = storage.read_json(paths.REFERENCE_FIGURES / PROFILE / "claims.json")["claims"]
     table = [
-        {"claim": one["id"], "says": one["says"], "verdict": one["verdict"], "stands on": one["scope"] or "-"}
+        {"claim": one["id"], "says": one["says"], "verdict": one["verdict"], "why": one["reason"]}
         for one in found
     ]
     return plots.markdown(pd.DataFrame(table))

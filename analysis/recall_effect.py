@@ -1,35 +1,39 @@
-"""Does the evidence that is left tell which right answers stay right? AUC, logistic slope and correlation.
+"""Does evidence recall tell which right answers stay right? AUC, logistic slope and correlation.
 
 For each set of samples at risk (see analysis.survival), method and ratio: `auc` is the chance that an answer that
-stayed right had more of its evidence kept than one that turned wrong (ties half; 0.5: recall tells nothing), with its
-bootstrap interval (95%, percentile, seeded). Pairs are taken within a family and seed, so that a family that is both
-easier and better covered does not pass for an effect. `odds` is by how much the odds to stay right rise for a tenth
-more of the evidence, from a logistic regression with an intercept for each family and seed, and `p` its two-sided
-Wald p value; `correlation` is the point-biserial one within family and seed. None where there are fewer than
-`MINIMUM` of an outcome, or no spread of the recall; an interval is None where all draws are alike.
+stayed right had a higher evidence recall than one that turned wrong (ties half; 0.5: recall tells nothing), with its
+95% interval (see `auc_interval`) and `p`, the Mann-Whitney test's two-sided p value. Pairs are taken within a family
+and seed, so that a family that is both easier and better covered does not pass for an effect. `p_holm` is adjusted by
+Holm for all `tests` of the method: those of single families; those of all long and all short answers, which are made
+of the same samples, apart. `odds` is by how much the odds to stay right rise for a tenth more of the evidence, from a
+logistic regression with an intercept for each family and seed, and `odds_p` its two-sided Wald p value; `correlation`
+is the point-biserial one within family and seed. All are None where there are fewer than `MINIMUM` of an outcome; the
+interval and `p` also where recall does not differ within any pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from analysis import answers
 from analysis.command import command
+from analysis.comparisons import holm
 from analysis.failures import of_model
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
-from analysis.survival import Case, by_method, sets
+from analysis.survival import LONG, SHORT, Case, by_method, sets
 
 BY = ("model", "family", "method", "keep")
 METHODS = ("redvtp", "random", "uniform", "llada_fastv")
-RESAMPLES = 2000
 STEP = 0.1  # of evidence recall, that the odds ratio is for
 ROUNDS = 50
 FLAT = 20.0  # a slope beyond it means that recall parts the outcomes, or nearly
-MINIMUM = 5  # of each outcome, below which nothing is told of a set
+MINIMUM = 10  # of each outcome, below which nothing is told of a set
+NORMAL = float(stats.norm.isf(0.025))  # standard errors that a two-sided 95% interval reaches to either side
 
 
 def strata(found: Sequence[Case]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -54,17 +58,55 @@ def auc(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
     return float(sum(one.sum() for one in found) / pairs) if pairs else None
 
 
-def auc_interval(groups: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> tuple[float, float] | None:
-    """The AUC's bootstrap interval: samples are drawn again within their group; draws without a pair are left out."""
-    generator = np.random.default_rng(seed)
-    won, pairs = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+def sizes(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """``[groups, 2]`` how many of each group are right and wrong, of groups that have both."""
+    counts = np.array([(right.sum(), (~right).sum()) for _, right in groups], dtype=float).reshape(-1, 2)
+    return counts[counts.all(1)]
+
+
+def auc_interval(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
+    """The AUC's 95% interval: all values that it lies less than NORMAL of their own standard errors away from.
+
+    It is the score form of Hanley and McNeil's interval (Newcombe 2006, Statistics in Medicine 25:559, method 5), for
+    several groups with one AUC. The variance follows from the AUC and the counts alone. One that is estimated from the
+    placements of the samples (DeLong's, the bootstrap's) is too small where one outcome has few samples, all alike.
+    Ties are not allowed for, which makes the interval wider than it need be. None where no pair differs.
+    """
+    middle = auc(groups)
+    if middle is None or not any(np.any(wins(*group) != 0.5) for group in groups):
+        return None
+    counts = sizes(groups)
+    pairs, mean = counts.prod(1), counts.mean(1)
+
+    def error(value: float) -> float:
+        variance = value * (1 - value) * pairs * (1 + (mean - 1) * ((1 - value) / (2 - value) + value / (1 + value)))
+        return float(np.sqrt(variance.sum())) / pairs.sum()
+
+    def bound(sign: int, end: float) -> float:
+        # At the AUC itself both sides are 0 where it is 0 or 1; the root looked for is not that one.
+        near = middle + sign * 1e-9
+        if not 0 < near < 1:
+            return end
+        return float(optimize.brentq(lambda value: sign * (value - middle) - NORMAL * error(value), near, end))
+
+    return bound(-1, 0.0), bound(1, 1.0)
+
+
+def mann_whitney(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
+    """Two-sided p value of recall being alike in both outcomes: U summed over groups, normal, corrected for ties and
+    for continuity. None where no two values of a group differ."""
+    distance = variance = 0.0
     for recall, right in groups:
-        times = generator.multinomial(len(right), np.full(len(right), 1 / len(right)), RESAMPLES)
-        upper, lower = times[:, right], times[:, ~right]
-        won += ((upper @ wins(recall, right)) * lower).sum(1)
-        pairs += upper.sum(1) * lower.sum(1)
-    drawn = won[pairs > 0] / pairs[pairs > 0]
-    return tuple(map(float, np.quantile(drawn, (0.025, 0.975)))) if len(drawn) and np.ptp(drawn) > 0 else None
+        count, of_right = len(right), int(right.sum())
+        pairs = of_right * (count - of_right)
+        if not pairs:
+            continue
+        ties = np.unique(recall, return_counts=True)[1].astype(float)
+        distance += wins(recall, right).sum() - pairs / 2
+        variance += pairs / 12 * (count + 1 - (ties**3 - ties).sum() / (count * (count - 1)))
+    if variance < 1e-12:
+        return None
+    return float(min(1.0, 2 * stats.norm.sf(max(0.0, abs(distance) - 0.5) / np.sqrt(variance))))
 
 
 def slope(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
@@ -104,28 +146,45 @@ def correlation(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None
     return float(stats.pearsonr(recall, right).statistic)
 
 
-def compute(found: Sequence[Case]) -> Iterator[Row]:
+def compute(found: Sequence[Case]) -> list[Row]:
     """Rows of every set, method and ratio, from one model's cases."""
+    rows: list[Row] = []
     for family, part in sets(found).items():
         for (method, keep), here in by_method(part).items():
             right = sum(case.right for case in here)
             row = {"model": here[0].model, "family": family, "method": method, "keep": keep, "n": len(here)}
-            yield row | {"right": right} | effect(strata(here) if MINIMUM <= right <= len(here) - MINIMUM else [])
+            row |= {"right": right} | effect(strata(here) if MINIMUM <= right <= len(here) - MINIMUM else [])
+            rows.append(row)
+    return adjusted(rows)
+
+
+def adjusted(rows: Sequence[Row]) -> list[Row]:
+    """The rows with `p_holm` and `tests`: None where nothing was tested."""
+    tested = defaultdict(list)
+    for place, row in enumerate(rows):
+        if row["p"] is not None:
+            tested[row["method"], row["family"] in (LONG, SHORT)].append(place)
+    added: dict[int, Row] = {}
+    for places in tested.values():
+        for place, p in zip(places, holm([rows[place]["p"] for place in places])):
+            added[place] = {"p_holm": p, "tests": len(places)}
+    return [row | added.get(place, {"p_holm": None, "tests": None}) for place, row in enumerate(rows)]
 
 
 def effect(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
     """AUC, odds ratio and correlation of these groups; all None without a group."""
-    row: Row = dict.fromkeys(("auc", "auc_low", "auc_high", "odds", "odds_low", "odds_high", "p", "correlation"))
+    names = ("auc", "auc_low", "auc_high", "p", "odds", "odds_low", "odds_high", "odds_p", "correlation")
+    row: Row = dict.fromkeys(names)
     if not groups:
         return row
-    row |= {"auc": auc(groups), "correlation": correlation(groups)}
+    row |= {"auc": auc(groups), "p": mann_whitney(groups), "correlation": correlation(groups)}
     bounds, fitted = auc_interval(groups), slope(groups)
     if bounds is not None:
         row["auc_low"], row["auc_high"] = bounds
     if fitted is not None:
         for name, spread in (("odds", 0.0), ("odds_low", -1.96), ("odds_high", 1.96)):
             row[name] = float(np.exp(STEP * (fitted[0] + spread * fitted[1])))
-        row["p"] = float(2 * stats.norm.sf(abs(fitted[0] / fitted[1])))
+        row["odds_p"] = float(2 * stats.norm.sf(abs(fitted[0] / fitted[1])))
     return row
 
 
@@ -137,9 +196,9 @@ def measure(run: RunContext) -> Result:
         run,
         by=BY,
         link="mini",
-        params=each.provenance["params"] | {"resamples": RESAMPLES},
+        params=each.provenance["params"] | {"minimum": MINIMUM},
         inputs=answers.inputs(each),
-        tolerances={"p": None, "correlation": None, "right": None},
+        tolerances=dict.fromkeys(("p", "p_holm", "tests", "odds_p", "correlation", "right")),
     ) as m:
         m.each(answers.models(run), lambda cell: compute(of_model(each.rows, cell["model"], METHODS)))
     return m.result

@@ -44,14 +44,17 @@ NOTEBOOKS = (
     Notebook(
         "failures",
         "13_failures.ipynb",
-        ("failures", "recall_effect", "method_differences"),
+        ("failures", "recall_effect", "method_differences", "layer_grid"),
         "which samples flip, and whether evidence recall predicts it",
     ),
     Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),
     Notebook(
         "claims",
         "20_claims.ipynb",
-        ("accuracy", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid", "ablations"),
+        (
+            "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
+            "ablations",
+        ),
         "every claim of the papers, and what the results say of it",
     ),
 )

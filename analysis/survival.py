@@ -1,7 +1,8 @@
 """Which right answers stay right when tokens are pruned: the samples at risk, and what is known of each.
 
-At risk is a sample that the model answers rightly without pruning and, in families answered in two steps, whose
-answer was still open after step 1: one committed in step 1 could not be changed by a cut after it.
+At risk is a sample that the model answers rightly without pruning and whose answer a method's cut can still change. In
+families answered in two steps an answer committed in step 1 is beyond a cut after that step, but not beyond
+LLaDA-FastV's, which comes inside it; so there LLaDA-FastV has more samples at risk than the others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from analysis import benchmarks
-from analysis.answers import is_long
+from analysis.answers import inside_step_one, is_long
 from analysis.results import Row
 
 LONG, SHORT = "long answers", "two-token answers"
@@ -50,13 +51,20 @@ def things(family: str, split: str, seed: int, index: int) -> int:
     return len({box for query in page.queries for box in query.evidence})
 
 
-def at_risk(rows: Iterable[Row]) -> set[tuple]:
-    """(model, family, seed, index) of the samples at risk, from answers with the unpruned ones among them."""
+def cuts_inside_step_one(method: str) -> bool:
+    """Whether a method drops tokens before step 1 has committed anything."""
+    return method in {name for name, _ in inside_step_one()}
+
+
+def at_risk(rows: Iterable[Row], method: str) -> set[tuple]:
+    """(model, family, seed, index) of a method's samples at risk, from answers with the unpruned ones among them."""
+    whole = cuts_inside_step_one(method)
     return {
         identity(row)
         for row in rows
-        if row["method"] == "none" and row["exact_match"] and (is_long(row["family"]) or row["answer_step"] != 1)
-    }
+        if row["method"] == "none" and row["exact_match"]
+        and (whole or is_long(row["family"]) or row["answer_step"] != 1)
+    }  # fmt: skip
 
 
 def identity(row: Row) -> tuple:
@@ -65,10 +73,10 @@ def identity(row: Row) -> tuple:
 
 
 def cases(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[Case]:
-    """Every sample at risk under every ratio of these methods."""
-    risk = at_risk(rows)
+    """Every method's samples at risk, under every ratio."""
+    risk = {method: at_risk(rows, method) for method in methods}
     for row in rows:
-        if row["method"] in methods and identity(row) in risk:
+        if identity(row) in risk.get(row["method"], ()):
             yield Case(
                 *identity(row),
                 kind=row["kind"],

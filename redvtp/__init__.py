@@ -5,7 +5,7 @@
 >>> out = model.generate(image, "What is TOTAL?", prune=redvtp.RedVTP(keep=0.25), steps=16, length=32)
 """
 
-from redvtp.caching import PrefixDLM
+from redvtp.caching import DLLMCache, FastDLLM, PrefixDLM
 from redvtp.generation import Decoding, Recorder, Settings
 from redvtp.model import Answer, Model, load
 from redvtp.models.base import Prompt
@@ -16,7 +16,7 @@ from redvtp.sequence import evidence_recall
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer", "Count", "Cut", "Decoding", "FastV", "LladaFastV", "Mass", "Model", "Needs", "Oracle", "PrefixDLM",
-    "Prompt", "Random", "Recorder", "RedVTP", "Selection", "Settings", "Share", "Shuffled", "ToMe", "Uniform", "View",
-    "evidence_recall", "load",
+    "Answer", "Count", "Cut", "DLLMCache", "Decoding", "FastDLLM", "FastV", "LladaFastV", "Mass", "Model", "Needs",
+    "Oracle", "PrefixDLM", "Prompt", "Random", "Recorder", "RedVTP", "Selection", "Settings", "Share", "Shuffled",
+    "ToMe", "Uniform", "View", "evidence_recall", "load",
 ]  # fmt: skip

@@ -110,7 +110,7 @@ def sentence(result: Result) -> str:
     guides = real[real["factor"] == "guide rows"]
     below, above = (guides[sign * guides["difference"] > 0]["setting"].unique() for sign in (-1, 1))
     return " ".join([
-        f"On {model}, n = {n} a family, {len(real)} of {len(tested)} differences from the default are real at "
+        f"On {model}, n = {n} a family, {len(real)} of {len(tested)} differences from the default are significant at "
         f"{ALPHA:.0%} after Holm's adjustment over all of them. Worse: {_largest(worse)}. Better: "
         f"{_largest(better)}.",
         f"Guide rows that are worse than the still-masked ones somewhere: {rates.listed(below, 'none')}; better: "

@@ -18,7 +18,7 @@ RATIOS = (0.25, 0.1, 0.05)  # of the groups and of the table
 KEEP = 0.25
 PANELS = {"things": "things on the page", "visual tokens": "visual tokens", "answer length": "letters of the answer"}
 SHADES = {0.25: plots.BLUE, 0.1: plots.SKY, 0.05: plots.ORANGE}
-MOST_COVERED = "75% to 100%"
+FEWEST = 10  # samples of each method, below which a bin of evidence recall is not compared
 
 
 def draw_groups(result: Result, run: RunContext) -> Any:
@@ -70,7 +70,7 @@ def table(result: Result) -> pd.DataFrame:
                  "survived_high", "recall"]]  # fmt: skip
 
 
-def sentence(result: Result, effect: Result, differences: Result) -> str:
+def sentence(result: Result, effect: Result, differences: Result, grid: Result) -> str:
     """What the figures show, in numbers."""
     rows = rates.of_first_model(result)
     parts = [
@@ -78,7 +78,7 @@ def sentence(result: Result, effect: Result, differences: Result) -> str:
         f"{'; '.join(_survivors(rows))}.",
         recall_effect.verdict(rates.of_first_model(effect)),
         _same_recall(rows),
-        method_differences.verdict(rates.of_first_model(differences)),
+        method_differences.verdict(rates.of_first_model(differences), grid),
     ]
     return " ".join(part for part in parts if part)
 
@@ -102,18 +102,34 @@ def _survivors(rows: pd.DataFrame) -> list[str]:
 
 
 def _same_recall(rows: pd.DataFrame) -> str:
-    """Survival of both methods where as much of the evidence was left, over all ratios."""
-    shown = rows[(rows["family"] == LONG) & (rows["group"] == "evidence recall") & (rows["value"] == MOST_COVERED)]
-    said = []
-    for method in METHODS:
-        part = shown[shown["method"] == method]
-        n = int(part["n"].sum())
-        if n:
-            hits = (part["survived"] * part["n"]).sum()
-            said.append(f"{plots.look(method).label}'s stay right in {hits / n:.0%} (n = {n})")
-    if not said:
-        return ""
+    """Survival of both methods at the same ratio and in the same bin of evidence recall, the highest both reach."""
+    shown = rows[(rows["family"] == LONG) & (rows["group"] == "evidence recall") & (rows["n"] >= FEWEST)]
+    compared = []
+    for keep in sorted(shown["keep"].unique(), reverse=True):
+        at = shown[(shown["keep"] == keep) & shown["method"].isin(METHODS)]
+        both = at[at.groupby("value")["method"].transform("nunique") == len(METHODS)]
+        if both.empty:
+            continue
+        best = both[both["place"] == both["place"].max()]
+        said = (_bin(rates.row_of(best, method=method), plots.look(method).label) for method in METHODS)
+        compared.append(f"at {keep:.0%}, {_covered(best['value'].iloc[0])}, {rates.listed(said)}")
+    labels = rates.listed(plots.look(method).label for method in METHODS)
+    if not compared:
+        return f"At no ratio do {labels} have {FEWEST} {LONG} each in the same bin of evidence recall."
     return (
-        f"Of {LONG} with {MOST_COVERED} of the evidence left, at any ratio, {' and '.join(said)}; what else is kept "
-        "differs, too."
+        f"Of {LONG} at risk at the same ratio, in the highest bin of evidence recall that {labels} share there with at "
+        f"least {FEWEST} samples each, these stay right: {'; '.join(compared)}. A method's samples in a bin are not "
+        "the other's, and which other tokens are kept differs, too."
+    )
+
+
+def _covered(value: str) -> str:
+    """A bin of evidence recall; what keeps all of the evidence has a bin of its own."""
+    return f"recall {'100%' if value == 'all' else value.replace(' to ', ' to below ')}"
+
+
+def _bin(row: pd.Series, label: str) -> str:
+    return (
+        f"{label} {row['survived']:.0%} [{row['survived_low']:.0%}, {row['survived_high']:.0%}] (n = {row['n']}, mean "
+        f"recall {row['recall']:.0%})"
     )

@@ -16,6 +16,10 @@ from analysis.profiles import RunContext
 from analysis.results import Result
 
 CONTROL = "autoregressive"  # the control's host
+BANDS = (
+    "bands: from the mean of the families' lower ends to that of their upper ends, of 95% bootstrap intervals over "
+    "each family's samples; not an interval of the mean"
+)
 LOOKS = {"visual": (plots.BLUE, "o", "-"), "prompt": (plots.ORANGE, "s", "--"), "response": (plots.GREEN, "^", "-.")}
 ROWS = {
     "masked": ("still masked", plots.BLUE, "o", "-"),
@@ -62,7 +66,7 @@ def draw(result: Result, run: RunContext) -> Any:
     short = list(dict.fromkeys(rows[~rows["long"]]["family"]))
     note = f"means of {rates.listed(families)}" + (f", dotted: {rates.listed(short)}" if short else "")
     thin = f"; thin: {rates.listed(others)}" if others else ""
-    plots.add_caption(figure, caption(run, result, f"{note}{thin}; bands: 95% bootstrap intervals over samples"))
+    plots.add_caption(figure, caption(run, result, f"{note}{thin}; {BANDS}"))
     return figure
 
 
@@ -82,6 +86,14 @@ def _averaged(rows: pd.DataFrame, model: str, kind: str, long: bool = True) -> p
     return part[part["step"] == 0]
 
 
+LEGEND = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.02), "columnspacing": 0.8, "handletextpad": 0.5}
+
+
+def _share_axis(axis: Any) -> None:
+    """Shares from 0 to 1, with room for a legend below them, where no line can cross it."""
+    axis.set(ylim=(-0.34, 1.05), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
 THIN = {"linewidth": 0.8, "markersize": 2, "alpha": 0.6}
 DOTTED = {"linestyle": ":", "markersize": 2.5, "linewidth": 1.0}
 
@@ -98,8 +110,9 @@ def _draw_shares(axis: Any, rows: pd.DataFrame, first: str, others: list[str]) -
         for model in others:
             _line(axis, _averaged(rows, model, "masked"), kind, look, **THIN)
     _line(axis, _averaged(rows, first, "masked", long=False), "visual", LOOKS["visual"], **DOTTED)
-    _layers(axis, rows, "Share of attention", ylim=(0, 1.02), ylabel="of still-masked rows")
-    axis.legend(fontsize=6.5, loc="center right", bbox_to_anchor=(1, 0.45))
+    _layers(axis, rows, "Share of attention", ylabel="of still-masked rows")
+    _share_axis(axis)
+    axis.legend(fontsize=6.5, ncols=2, **LEGEND)
 
 
 def _draw_efficiency(axis: Any, rows: pd.DataFrame, first: str, others: list[str]) -> None:
@@ -141,11 +154,12 @@ def _draw_steps(axis: Any, part: pd.DataFrame, label: str) -> None:
         line = part[part["layer"] == layer]
         axis.plot(line["step"], line["visual"], color=colors(0.1 + 0.85 * place / max(1, len(layers) - 1)),
                   linewidth=1.2, label=f"layer {layer}")
-    axis.set(title=f"Visual share, {label}", xlabel="step k", ylim=(0, 1.02))
+    axis.set(title=f"Visual share, {label}", xlabel="step k")
+    _share_axis(axis)
     axis.title.set_fontsize(9)
     if label == ROWS["masked"][0]:
         axis.set_ylabel("visual share")
-        axis.legend(fontsize=6, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.1), columnspacing=0.8)
+        axis.legend(fontsize=6, ncols=3, **LEGEND)
 
 
 def _draw_control(axis: Any, rows: pd.DataFrame, models: list[str], control: str | None) -> None:
@@ -158,10 +172,11 @@ def _draw_control(axis: Any, rows: pd.DataFrame, models: list[str], control: str
         _line(axis, _averaged(rows, control, "writing"), "visual", look, label=f"{control} (autoregressive)")
         _line(axis, _averaged(rows, control, "writing", long=False), "visual", look, **DOTTED)
     else:
-        axis.text(0.63, 0.3, "the autoregressive control\nwas not measured", fontsize=7, ha="center",
+        axis.text(0.63, 0.42, "the autoregressive control\nwas not measured", fontsize=7, ha="center",
                   transform=axis.transAxes, color=plots.GREY)
-    _layers(axis, rows, "Visual share, rows that write", ylim=(0, 1.02))
-    axis.legend(fontsize=6.5, loc="lower right", bbox_to_anchor=(1, 0.12))
+    _layers(axis, rows, "Visual share, rows that write")
+    _share_axis(axis)
+    axis.legend(fontsize=6.5, **LEGEND)
 
 
 def table(result: Result) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import plots
+from analysis.comparisons import rate
 from analysis.figures import rates
 from analysis.figures.fewer import caption, whole
 from analysis.profiles import RunContext
@@ -75,35 +76,62 @@ def averages(result: Result) -> pd.DataFrame:
     return found.assign(share=found["exact_match"] / full if full else float("nan"))
 
 
+def scope(result: Result) -> str:
+    """What the averages are over."""
+    rows = frame(result)
+    return f"mean of {rates.listed(rows['family'].unique())}, n = {rows['n'].max():.0f} each"
+
+
+def at_one_ratio(result: Result) -> pd.DataFrame:
+    """LLaDA-FastV's averages at KEEP, a row for each layer."""
+    found = averages(result)
+    return found[(found["method"] == "llada_fastv") & (found["keep"] == KEEP)].sort_values("layer")
+
+
 def sentence(result: Result) -> str:
     """The layers at one ratio, and the cheapest cut that keeps what the paper's best one keeps."""
     rows, found = frame(result), averages(result)
-    model, families = rows["model"].iloc[0], rates.listed(rows["family"].unique())
+    model = rows["model"].iloc[0]
     lasting, each = (found[found["method"] == method] for method in ("llada_fastv", "fastv"))
-    at = lasting[lasting["keep"] == KEEP].sort_values("layer")
+    at = at_one_ratio(result)
     layers = ", ".join(f"{row.exact_match:.0%} after layer {row.layer:.0f}" for row in at.itertuples())
     early = rates.row_of(each, keep=KEEP)
     shallow, deep = at[at["layer"] <= at["layer"].median() - 1], at[at["layer"] >= at["layer"].median()]
     return " ".join([
-        f"On {model}, mean of {families} (n = {rows['n'].max():.0f} each), at {KEEP:.0%} of the visual tokens "
+        f"On {model}, {scope(result)}, at {KEEP:.0%} of the visual tokens "
         f"LLaDA-FastV's exact match is {layers}, at {at['flops_ratio'].min():.0%} to {at['flops_ratio'].max():.0%} of "
         f"the unpruned FLOPs: {shallow['exact_match'].mean():.0%} up to layer "
         f"{shallow['layer'].max():.0f}, {deep['exact_match'].mean():.0%} from layer {deep['layer'].min():.0f} on.",
         f"FastV, after layer {early['layer']:.0f} of every step, has {early['exact_match']:.0%} at the same ratio, and "
         f"spends {early['flops_ratio']:.0%}.",
-        f"{_cheapest(lasting, 'LLaDA-FastV')} {_cheapest(each, 'FastV')}",
+        f"{_cheapest(lasting, rows, 'LLaDA-FastV')} {_cheapest(each, rows, 'FastV')}",
+        "Both are picked on the samples that they are scored on, so these shares are optimistic.",
         "Training read layers 2 and 4 through auxiliary heads, so which layers rank well here says little about an 8B "
         "model's.",
     ])  # fmt: skip
 
 
-def _cheapest(cuts: pd.DataFrame, label: str) -> str:
+def _cheapest(cuts: pd.DataFrame, rows: pd.DataFrame, label: str) -> str:
+    """The cheapest of a method's `cuts` that keeps KEPT, or the best; `rows` have its hits in each family."""
     kept = cuts[cuts["share"] >= KEPT]
-    if kept.empty:
-        best = cuts.loc[cuts["share"].idxmax()]
-        return f"No {label} cut keeps {KEPT:.0%} of the unpruned average, the best keeps {best['share']:.0%}."
-    best = kept.loc[kept["flops_ratio"].idxmin()]
+    enough = len(kept) > 0
+    best = cuts.loc[kept["flops_ratio"].idxmin()] if enough else cuts.loc[cuts["share"].idxmax()]
+    theirs = rows[(rows[["method", "layer", "keep"]] == best[["method", "layer", "keep"]]).all(axis=1)]
+    place = f"after layer {best['layer']:.0f} at {best['keep']:.0%}"
+    numbers = f"{_pooled(theirs)} right, unpruned {_pooled(rows[rows['method'] == 'none'])}"
+    if not enough:
+        return (
+            f"None of the {len(cuts)} {label} cuts keeps {KEPT:.0%} of the unpruned average, the best keeps "
+            f"{best['share']:.0%} ({place}: {numbers})."
+        )
     return (
-        f"The cheapest {label} cut that keeps {KEPT:.0%} of the unpruned average is after layer {best['layer']:.0f} at "
-        f"{best['keep']:.0%}, with {1 - best['flops_ratio']:.0%} less FLOPs."
+        f"The cheapest of the {len(cuts)} {label} cuts that keeps {KEPT:.0%} of the unpruned average is {place}, with "
+        f"{1 - best['flops_ratio']:.0%} less FLOPs ({numbers})."
     )
+
+
+def _pooled(rows: pd.DataFrame) -> str:
+    """The rate over all families' samples, with its 95% Wilson interval."""
+    n = int(rows["n"].sum())
+    middle, low, high = rate(round((rows["exact_match"] * rows["n"]).sum()), n)
+    return f"{middle:.0%} [{low:.0%}, {high:.0%}] of {n}"

@@ -1,4 +1,4 @@
-"""Does the evidence that is left tell which right answers stay right? Survival over it, and AUC."""
+"""Does evidence recall tell which right answers stay right? Survival over it, and AUC."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import pandas as pd
 
 from analysis import plots
 from analysis.figures import rates
+from analysis.figures.fewer import whole
 from analysis.profiles import RunContext
+from analysis.recall_effect import MINIMUM
 from analysis.results import Result
 from analysis.survival import LONG, SHORT
 
 METHODS = ("redvtp", "random")
 SETS = (LONG, SHORT)
+ALPHA = 0.05
 
 
 def draw_recall(result: Result, run: RunContext) -> Any:
-    """Share that stays right over the evidence left: long answers above, two tokens below, a column a ratio."""
+    """Share that stays right over evidence recall: long answers above, two tokens below, a column a ratio."""
     plots.use_style()
     rows = rates.of_first_model(result)
     rows = rows[rows["group"] == "evidence recall"]
@@ -36,7 +39,7 @@ def draw_recall(result: Result, run: RunContext) -> Any:
     for axis, keep in zip(axes[0], ratios):
         axis.set_title(f"r = {keep:.0%}")
     figure.supxlabel("")
-    axes[-1][len(ratios) // 2].set_xlabel("share of the evidence's area that is kept, mean of each bin")
+    axes[-1][len(ratios) // 2].set_xlabel("evidence recall (share of the evidence's area kept), mean of each bin")
     figure.legend(*rates.legend_of(axes.flat), loc="outside upper center", ncols=len(METHODS))
     note = f"model {rows['model'].iloc[0]}; samples right without pruning and open after step 1; bars: 95% Wilson"
     plots.add_caption(figure, plots.caption(run, result.provenance, note))
@@ -44,7 +47,10 @@ def draw_recall(result: Result, run: RunContext) -> Any:
 
 
 def draw_auc(effect: Result, run: RunContext) -> Any:
-    """How well the evidence left tells survivors apart, a column a ratio, a line a set of samples."""
+    """How well evidence recall tells survivors apart, a column a ratio, a line a set of samples.
+
+    No bar where an interval is not defined.
+    """
     plots.use_style()
     rows = rates.of_first_model(effect)
     ratios, names = sorted(rows["keep"].unique(), reverse=True), list(dict.fromkeys(rows["family"]))[::-1]
@@ -53,8 +59,6 @@ def draw_auc(effect: Result, run: RunContext) -> Any:
     for axis, keep in zip(axes[0], ratios):
         for method, shift in zip(METHODS, (0.13, -0.13)):
             part = rows[(rows["keep"] == keep) & (rows["method"] == method)].dropna(subset=["auc"])
-            part = part.assign(auc_low=part["auc_low"].fillna(part["auc"]),
-                               auc_high=part["auc_high"].fillna(part["auc"]))  # fmt: skip
             look = plots.look(method)
             axis.errorbar(part["auc"].astype(float), [names.index(name) + shift for name in part["family"]],
                           xerr=rates.bars(part, "auc"), linestyle="", marker=look.marker, color=look.color,
@@ -62,39 +66,53 @@ def draw_auc(effect: Result, run: RunContext) -> Any:
         axis.axvline(0.5, color=plots.BLACK, linewidth=0.7, linestyle=(0, (1, 2)))
         axis.set(title=f"r = {keep:.0%}", xlim=(-0.04, 1.04), ylim=(-0.6, len(names) - 0.4), xticks=(0, 0.5, 1))
         axis.set_yticks(range(len(names)), names)
-    axes[0][len(ratios) // 2].set_xlabel("AUC of the evidence left (0.5: tells nothing)")
+    axes[0][len(ratios) // 2].set_xlabel("AUC of evidence recall (0.5: tells nothing)")
     figure.legend(*rates.legend_of(axes.flat), loc="outside upper center", ncols=len(METHODS))
-    note = f"model {rows['model'].iloc[0]}; 95% bootstrap intervals; sets with fewer than 5 of an outcome left out"
+    note = (
+        f"model {rows['model'].iloc[0]}; samples right without pruning and open after step 1; bars: 95% score "
+        f"intervals after Hanley and McNeil, each alone; sets with fewer than {MINIMUM} of an outcome left out"
+    )
     plots.add_caption(figure, plots.caption(run, effect.provenance, note))
     return figure
 
 
 def table(effect: Result) -> pd.DataFrame:
-    """AUC, odds ratio for a tenth more of the evidence, its p value, and the correlation."""
+    """AUC and Mann-Whitney's p, odds ratio for a tenth more of the evidence and its p, and the correlation."""
     rows = pd.DataFrame(effect.rows)
-    return rows[["model", "family", "method", "keep", "n", "right", "auc", "auc_low", "auc_high", "odds", "odds_low",
-                 "odds_high", "p", "correlation"]].dropna(subset=["auc"])  # fmt: skip
+    rows = rows.assign(tests=whole(rows["tests"]))
+    return rows[["model", "family", "method", "keep", "n", "right", "auc", "auc_low", "auc_high", "p", "p_holm",
+                 "tests", "odds", "odds_low", "odds_high", "odds_p", "correlation"]].dropna(subset=["auc"])  # fmt: skip
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """In how many families and ratios more evidence goes with staying right, under RedVTP."""
-    pooled = rows[(rows["method"] == "redvtp") & (rows["family"] == LONG)].dropna(subset=["auc_low"])
-    tellable = rows[(rows["method"] == "redvtp") & rows["auc_low"].notna() & ~rows["family"].isin(SETS)]
-    above = tellable[tellable["auc_low"] > 0.5]
-    below = tellable[tellable["auc_high"] < 0.5]
-    if tellable.empty:
-        return "Under RedVTP no family and ratio has enough of both outcomes to tell whether the evidence left matters."
-    return (
-        f"Under RedVTP more of the evidence left goes with staying right (AUC's interval above 0.5) in {len(above)} of "
-        f"the {len(tellable)} pairs of family and ratio with enough of both outcomes"
-        + (f" ({_named(above)})" if len(above) else "")
-        + f", with turning wrong in {len(below)}."
-        + "".join(
-            f" Over all {LONG} at {row.keep:.0%} the AUC is {row.auc:.2f} [{row.auc_low:.2f}, {row.auc_high:.2f}]."
-            for row in pooled.itertuples()
+    """Where evidence recall differs between answers that stay right and those that turn wrong, method by method."""
+    return " ".join(_told(rows[rows["method"] == method], plots.look(method).label) for method in METHODS)
+
+
+def _told(rows: pd.DataFrame, label: str) -> str:
+    """One method's families after the adjustment, and all long answers."""
+    tested = rows[rows["p_holm"].notna() & ~rows["family"].isin(SETS)]
+    if tested.empty:
+        return (
+            f"Under {label} no pair of family and ratio has {MINIMUM} answers that stay right and {MINIMUM} that turn "
+            "wrong, so nothing is said of evidence recall."
         )
+    real = tested[tested["p_holm"] < ALPHA]
+    higher, lower = real[real["auc"] > 0.5], real[real["auc"] < 0.5]
+    pooled = rows[(rows["family"] == LONG) & rows["auc_low"].notna()]
+    aucs = rates.listed(f"{row.auc:.2f} [{row.auc_low:.2f}, {row.auc_high:.2f}] at {row.keep:.0%}"
+                        for row in pooled.itertuples())  # fmt: skip
+    return (
+        f"Under {label} evidence recall is significantly higher for answers that stay right than for those that turn "
+        f"wrong in {len(higher)} of the {len(tested)} pairs of family and ratio with at least {MINIMUM} of both "
+        f"(Mann-Whitney, p below {ALPHA} after Holm's adjustment)"
+        + (f": {_named(higher)}" if len(higher) else "")
+        + f"; lower in {len(lower)}"
+        + (f": {_named(lower)}" if len(lower) else "")
+        + "."
+        + (f" Over all {LONG} its AUC (95% interval) is {aucs}." if len(pooled) else "")
     )
 
 
 def _named(rows: pd.DataFrame) -> str:
-    return rates.listed(f"{row.family} at {row.keep:.0%}, {row.auc:.2f}" for row in rows.itertuples())
+    return rates.listed(f"{row.family} at {row.keep:.0%} (AUC {row.auc:.2f})" for row in rows.itertuples())

@@ -20,12 +20,16 @@ PANELS = (
     ("agreement", "step", "of the tokens kept at 25% by S$_1$, by S$_k$ too"),
 )
 ENDS = ("", "_low", "_high")
+FEWEST = 5  # samples, below which a point is neither drawn nor told
 
 
 def frame(result: Result, against: str) -> pd.DataFrame:
-    """Rows against the step or the answer tokens left, means over seeds, and whether answers are one token long."""
+    """Rows against the step or the answer tokens left, means over seeds, and whether answers are one token long.
+
+    Rows of fewer than FEWEST samples are left out: a bootstrap over one or two of them shows no width.
+    """
     rows = pd.DataFrame(result.rows)
-    rows = rows[rows["against"] == against]
+    rows = rows[(rows["against"] == against) & (rows["n"] >= FEWEST)]
     found = rows.groupby(["family", "at"], sort=False).mean(numeric_only=True).reset_index()
     return found.assign(one_token=found["answer_tokens"] < 1.5)
 
@@ -52,13 +56,16 @@ def draw(result: Result, run: RunContext) -> Any:
     grid[0, 0].set_ylabel("cosine")
     grid[1, 0].set_ylabel("cosine, share of kept tokens")
     grid[0, 1].legend(loc="lower left")
-    note = "all families answered in 32 tokens, 16 steps; bands: 95% bootstrap intervals over samples"
+    note = (
+        "all families answered in 32 tokens, 16 steps; bands: 95% bootstrap intervals over samples; points of fewer "
+        f"than {FEWEST} samples are left out"
+    )
     plots.add_caption(figure, fewer.caption(run, result, note))
     return figure
 
 
 def table(result: Result) -> pd.DataFrame:
-    """All values by step and by answer tokens left; `right` is the exact match under this protocol."""
+    """All values by step and by answer tokens left, few samples or many; `right` is this protocol's exact match."""
     rows = pd.DataFrame(result.rows)
     values = [f"{name}{end}" for name in ("similarity", "same_rows", "rank", "agreement") for end in ENDS]
     return rows[["family", "seed", "against", "at", "n", "answer_tokens", "right", *values]]
@@ -76,10 +83,11 @@ def sentence(result: Result) -> str:
     parts = []
     for name, part in (("spelled a glyph a token", spelled), ("of one token", whole)):
         if len(part):
-            parts.append(f"with answers {name} Sim_k ends at {told(part, 'similarity')}, on the same rows at "
+            parts.append(f"with answers {name} Sim_k is {told(part, 'similarity')}, on the same rows "
                          f"{told(part, 'same_rows')}")  # fmt: skip
     return (
-        f"After step {int(last['at'].iloc[0])}, {'; '.join(parts)}. What the same rows in step 1 do not explain is "
-        f"change of attention; the rest of the fall is rows leaving the mean. At 25% S_k would by then keep "
-        f"{told(last, 'agreement')} of the tokens that S_1 keeps."
+        f"After step {int(last['at'].iloc[0])}, {'; '.join(parts)}. Sim_k compares the mean attention of the rows then "
+        "still masked with that of all rows masked after step 1, so both attention and rows may differ; the second "
+        "cosine compares the rows then still masked with the same rows in step 1, so only attention may differ. At 25% "
+        f"S_k would by then keep {told(last, 'agreement')} of the tokens that S_1 keeps."
     )

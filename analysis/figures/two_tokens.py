@@ -11,12 +11,12 @@ from analysis import plots, two_tokens
 from analysis.figures import rates
 from analysis.profiles import RunContext
 from analysis.results import Result
+from analysis.survival import cuts_inside_step_one
 from redvtp.metrics import wilson_interval
 
 KEEP = 0.25  # the ratio that the sentence is about
 SHOWS = 0.1  # a family whose largest possible loss is smaller can hardly show one
 CELL = ("model", "family", "method", "keep")
-INSIDE = ("llada_fastv",)  # methods that cut inside step 1
 COMMITTED = ("step 2", "step 1")
 ENDS = ("", "_low", "_high")
 
@@ -41,7 +41,7 @@ def table(result: Result) -> pd.DataFrame:
         half = halves[tuple(row[name] for name in CELL)]
         unpruned = halves[row["model"], row["family"], "none", 1.0]
         right = unpruned["exact_match"] * unpruned["n"]
-        open_ = right if row["method"] in INSIDE else right.drop("step 1", errors="ignore")
+        open_ = right if cuts_inside_step_one(row["method"]) else right.drop("step 1", errors="ignore")
         out.append(
             {name: row[name] for name in (*CELL, "n")}
             | _share("first", unpruned["n"].get("step 1", 0), row["n"])

@@ -55,7 +55,9 @@ class Case:
 def cases(one: Quantity, result: Result) -> list[Case]:
     """The cases of a check or quantity; rows whose value is undefined (None) do not count.
 
-    Raises Lacking without the rows, RuleError for fields that are not there.
+    A case that `given` leaves out counts all the same where it is on the wrong side: then it could show the claim.
+
+    Raises Lacking without the rows, or without a value that the rule lists; RuleError for fields that are not there.
     """
     given = one.given if isinstance(one, Check) else None
     for asked in (one, given) if given else (one,):
@@ -64,11 +66,15 @@ def cases(one: Quantity, result: Result) -> list[Case]:
     chosen = _matching(result.rows, one.where)
     if not chosen:
         raise Lacking(f"{result.measurement} has no {one.column} with {_said(one.where)}")
+    for name, wanted in one.where.items():
+        listed = wanted if isinstance(wanted, tuple) and name not in one.any else ()
+        if absent := [value for value in listed if not _matching(chosen, {name: value})]:
+            raise Lacking(f"{result.measurement} has no {one.column} with {_said({name: absent[0]})}")
     found = []
     for key in _keys(chosen, one.each):
         names = dict(zip(one.each, key))
         case = _case(one, names, result)
-        counts = not given or _case(given, names, result).outcome == HOLDS
+        counts = not given or case.outcome == FAILS or _case(given, names, result).outcome == HOLDS
         found.append(case if counts else replace(case, outcome=LEFT_OUT))
     return found
 

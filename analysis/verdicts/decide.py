@@ -56,8 +56,10 @@ class Checked:
     def verdict(self) -> str:
         if self.found is None:
             return NONE
-        bounds = isinstance(self.check, Check) and self.check.bounds
-        return summed(BOUNDED if bounds and case.outcome == HOLDS else case.outcome for case in self.cases)
+        if isinstance(self.check, Check) and self.check.bounds:
+            # What FLOPs do not allow, time could still do: they leave out what time is spent on beside them.
+            return summed(BOUNDED if case.outcome == HOLDS else cases.OPEN for case in self.cases)
+        return summed(case.outcome for case in self.cases)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ class Evidence:
         lacking = list(dict.fromkeys(one.lacking for one in self.checks if one.lacking))
         if lacking:
             return "; ".join(lacking)
-        return f"{SCOPES[self.link]}: {counted(case for one in self.checks for case in one.cases)}"
+        found = [case for one in self.checks for case in one.cases]
+        models = ", ".join(dict.fromkeys(str(case.names["model"]) for case in found if "model" in case.names))
+        return f"{SCOPES[self.link]}{f' ({models})' if models else ''}: {counted(found)}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def counted(found: Iterable[Case]) -> str:
     total = sum(outcomes.values()) - outcomes[cases.LEFT_OUT]
     parts = [f"{outcomes[cases.HOLDS]} of {total} case{'s' if total != 1 else ''} hold{'s' if total == 1 else ''}"]
     for outcome, said in ((cases.FAILS, "do not"), (cases.OPEN, "are not decided"),
-                          (cases.LEFT_OUT, "left out, as they could not show it")):
+                          (cases.LEFT_OUT, "left out (chance does as well there)")):
         if outcomes[outcome]:
             parts.append(f"{outcomes[outcome]} {said}")
     return ", ".join(parts)

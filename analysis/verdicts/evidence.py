@@ -39,6 +39,10 @@ SOURCES = {
     "accuracy": Source(
         "exact match by model, family, method and keep ratio", "analysis.accuracy", "analysis.figures.accuracy"
     ),
+    "main_table": Source(
+        "score, paired difference to the unpruned run, recall and cost by method and ratio", "analysis.main_table",
+        "analysis.figures.main_table",
+    ),
     "step_similarity": Source(
         "Sim_k, the cosine of S_1 and S_k, by step", "analysis.step_similarity", "analysis.figures.step_similarity"
     ),
@@ -92,7 +96,7 @@ SOURCES = {
         "scores and times on the public benchmarks",
         later="it needs the published weights and benchmarks, which are not part of this repository",
         fields=("host", "benchmark", "cache", "method", "rows", "start", "layer", "comparison", "keep", "score",
-                "throughput_gain", "latency_cut", "visual_to_prompt", "evidence_recall"),
+                "share_of_unpruned", "throughput_gain", "latency_cut", "visual_to_prompt", "evidence_recall"),
     ),
 }  # fmt: skip
 """All results that a rule may name."""

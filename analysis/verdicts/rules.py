@@ -16,8 +16,10 @@ A claim has one rule for each kind of evidence that could decide it; a rule is a
                                                   by default the interval is in fields VALUE_low and VALUE_high
     bounds: true                                  what holds here only allows the claim
 
-Rows that differ in `seed` alone are averaged. Every other field that tells rows apart must be named. Rules are
-written before their measurement is run; a claim of which this is not so says `blind: false`.
+Rows that differ in `seed` alone are averaged, and so are the ends of their intervals, which makes these no narrower.
+Every other field that tells rows apart must be named, and every value that a list in `where` names must be there,
+unless one of them is enough (`any`). Rules are written before their measurement is run; a claim of which this is not
+so says `blind: false`.
 """
 
 from __future__ import annotations
@@ -114,7 +116,7 @@ class Claim:
     @property
     def remark(self) -> str:
         """The note, and that the rule was not written blind."""
-        known = "" if self.blind else "The rule was written when first results were known."
+        known = "" if self.blind else "The rule was written, or changed, when first results were known."
         return " ".join(part for part in (self.note, known) if part)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
 
 from redvtp.models.base import Span
@@ -39,12 +39,12 @@ class CachePolicy(Protocol):
 
     Attributes:
         alone: columns before the response see only each other.
-        keeps_added: spans with a share are asked for, so that what each layer adds has to be kept.
+        keeps_parts: spans with a share are asked for, so that what each layer adds has to be kept.
     """
 
     name: ClassVar[str]
     alone: ClassVar[bool]
-    keeps_added: ClassVar[bool]
+    keeps_parts: ClassVar[bool]
 
     def span(self, moment: Moment) -> Span:
         """What the step computes for that sample.
@@ -66,9 +66,9 @@ class KeyValueCache:
 
     name: ClassVar[str]
     alone: ClassVar[bool] = False
-    keeps_added: ClassVar[bool] = False
+    keeps_parts: ClassVar[bool] = False
 
-    reencode: bool = False
+    reencode: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.reencode, bool):

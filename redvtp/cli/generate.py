@@ -37,11 +37,11 @@ asked about each), or a .jsonl file with a line for each question: image (a path
 paths, or null), question (optional where QUESTION is given) and id (optional: the line's number); `evidence`, boxes
 in pixels, is read for --method oracle.
 
-One image prints its answer; --json, --out, a folder or a file give JSON Lines: id, question, text, visual_tokens,
-kept, steps, tokens_fed, flops (language model, see `flops`), seconds (of the batch, for each of its samples), and
-`run`, what was asked for. With --out an interrupted run goes on where it stopped: samples whose id and question are
-there are left out, and a file with answers of another run is refused. Samples that fail are named on standard error
-and tried again by the next run.
+One image prints its answer; --json, --out, a folder or a file give JSON Lines: id, question, images (their paths),
+text, visual_tokens, kept, steps, tokens_fed, flops (language model, see `flops`), seconds (of the batch, for each of
+its samples), input (a hash of the images' content) and `run`, what was asked for. With --out an interrupted run goes
+on where it stopped: samples whose id, question and input are there are left out, and a file with anything else than
+answers of the same run is refused. Samples that fail are named on standard error and tried again by the next run.
 """
 EXAMPLES = """\
 examples:
@@ -236,6 +236,7 @@ def row_of(item: Item, answer: Answer, seconds: float) -> dict[str, Any]:
     return {
         "id": item.id,
         "question": item.question,
+        "images": [str(path) for path in item.images],
         "text": answer.text,
         "visual_tokens": answer.visual_tokens,
         "kept": len(answer.kept),
@@ -243,6 +244,7 @@ def row_of(item: Item, answer: Answer, seconds: float) -> dict[str, Any]:
         "tokens_fed": answer.tokens_fed,
         "flops": answer.flops,
         "seconds": round(seconds, 4),
+        "input": item.content,
     }
 
 

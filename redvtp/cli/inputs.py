@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ class Item:
     """One question.
 
     Attributes:
-        id: a text or a whole number; with the question it names the answer.
+        id: a text or a whole number; with the question it names the answer among those of one input.
         images: paths; none for text only.
         evidence: boxes x0, y0, x1, y1 in pixels, for methods that ask for them; None where not given.
     """
@@ -27,10 +29,20 @@ class Item:
     images: tuple[Path, ...]
     evidence: tuple[tuple[float, ...], ...] | None = None
 
+    @cached_property
+    def content(self) -> str | None:
+        """A hash of images and evidence, None where an image cannot be read. Names and folders do not count: images
+        of the same name may differ, and images that were moved are the same."""
+        try:
+            images = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.images]
+        except OSError:
+            return None
+        return hashlib.sha256(json.dumps([images, self.evidence]).encode()).hexdigest()[:16]
+
     @property
-    def key(self) -> tuple[str | int, str]:
-        """What tells answers apart."""
-        return self.id, self.question
+    def key(self) -> tuple[str | int, str, str | None]:
+        """What tells answers apart, also those to other inputs in the same file."""
+        return self.id, self.question, self.content
 
 
 def is_list(path: Path) -> bool:
@@ -67,9 +79,10 @@ def read_items(source: str, question: str | None) -> list[Item]:
         user_text(item.question, len(item.images))
     seen: set[tuple] = set()
     for item in items:
-        if item.key in seen:
+        name = (item.id, item.question)
+        if name in seen:
             raise ValueError(f"{source}: id {item.id!r} comes twice with the same question; expected ids of their own")
-        seen.add(item.key)
+        seen.add(name)
     return items
 
 

@@ -26,7 +26,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         return
     if isinstance(pruner, type) or not callable(getattr(pruner, "select", None)):
         raise ValueError(f"prune={pruner!r}: expected a method with its parameters, e.g. RedVTP(keep=0.25), or None")
-    cuts = pruner.cuts(settings.steps, host.layers)
+    cuts = pruner.cuts(settings.most_steps, host.layers)
     for step in {cut.step for cut in cuts}:
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
@@ -34,7 +34,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         if passing and any(cut.step == step and cut.layer is None and pruner.needs(cut).attention for cut in cuts):
             raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
-        cut.check(settings.steps, host.layers)
+        cut.check(settings.most_steps, host.layers)
         if cut.layer is None and getattr(pruner, "keep", None) == Count(0):
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)

@@ -19,11 +19,14 @@ from redvtp.caching import CachePolicy, Moment
 from redvtp.flops import Work, step_flops
 from redvtp.generation.cutting import check_pruner, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
-from redvtp.generation.passes import check_cache, choose_span, only_computed, own_cache, run_spans, with_cache
+from redvtp.generation.passes import check_cache, choose_spans, own_cache, run_spans, with_cache, within
 from redvtp.generation.sampling import (
     confidence,
+    draw_noise,
+    factor_rows,
     first_occurrence,
     pick_tokens,
+    threshold_rows,
     transfer_rows,
 )
 from redvtp.generation.schedules import transfer_quotas
@@ -137,9 +140,7 @@ class Decoding:
         spans = self._spans(step)
         rows = torch.zeros_like(canvas, dtype=torch.bool)
         rows[:, :g] = masked
-        if spans is not None:
-            place = torch.arange(canvas.shape[1], device=canvas.device)
-            rows &= torch.stack([(place >= span.start) & (place < span.stop) for span in spans])
+        rows = within(spans, rows)
         asked = rows[:, :g]
         probe = self._probe(step)
         in_step: dict[int, tuple[Cut, Selection]] = {}
@@ -156,7 +157,8 @@ class Decoding:
             logits = free + (settings.cfg_scale + 1) * (logits - free)
         logits[:, list(self.host.banned_ids)] = float("-inf")
 
-        noise = self._noise(asked, logits.shape[-1])
+        random = [self.random[sample] for sample in active.tolist()]
+        noise = draw_noise(asked, logits.shape[-1], settings, random)
         predicted, conf = canvas[:, :g].clone(), torch.full(masked.shape, float("-inf"), dtype=torch.float64)
         conf = conf.to(logits.device)
         if len(logits):
@@ -165,8 +167,7 @@ class Decoding:
             conf[asked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
         limit = torch.where(self.stopped[active], self.stop_at[active], (self.block[active] + 1) * settings.block)
         conf[torch.arange(g, device=conf.device)[None] >= limit[:, None]] = float("-inf")
-        quota = self.quotas[active, self.index[active]]
-        moved = transfer_rows(conf, quota)
+        moved = self._transfer(conf)
         canvas[:, :g] = torch.where(moved, predicted, canvas[:, :g])
         self.canvas[active] = canvas
         undecided = canvas[:, :g] == self.host.mask_id
@@ -202,7 +203,7 @@ class Decoding:
         if self.pruner is not None:
             raise ValueError(f"fork from a run without a method; this one prunes with {self.pruner.name}")
         check_pruner(pruner, self.host, self.settings, self.extras)
-        for cut in pruner.cuts(self.settings.steps, self.host.layers) if pruner else ():
+        for cut in pruner.cuts(self.settings.most_steps, self.host.layers) if pruner else ():
             if cut.step < self.done_steps or (cut.layer is not None and cut.step <= self.done_steps):
                 raise ValueError(f"{pruner.name} cuts at {cut}, but {self.done_steps} steps were already taken")
         twin = copy.copy(self)
@@ -243,20 +244,27 @@ class Decoding:
             )
         return out
 
+    def _transfer(self, conf: Tensor) -> Tensor:
+        """``[B', G]`` rows that the step commits."""
+        if self.settings.threshold is not None:
+            return threshold_rows(conf, self.settings.threshold)
+        if self.settings.factor is not None:
+            return factor_rows(conf, self.settings.factor)
+        return transfer_rows(conf, self.quotas[self.active, self.index[self.active]])
+
     # ---- what is computed --------------------------------------------------------------------------------
 
     def _spans(self, step: int) -> list[Span] | None:
         """What the step computes for each sample; None without a cache."""
         if self.cache is None:
             return None
-        size, rows = self.settings.block, self.canvas.shape[1]
+        size, places = self.settings.block, zip(self.block[self.active].tolist(), self.index[self.active].tolist())
+        moments = [
+            Moment(self.done_steps, index, block * size, (block + 1) * size, self.canvas.shape[1], self._cut_since)
+            for block, index in places
+        ]
         cuts = [(cut, self._layer_needs(cut)) for cut in self.cuts if cut.step == step]
-        spans = []
-        for block, index in zip(self.block[self.active].tolist(), self.index[self.active].tolist(), strict=True):
-            moment = Moment(self.done_steps, index, block * size, (block + 1) * size, rows, self._cut_since)
-            span = choose_span(self.cache, moment, self.settings.length, cuts)
-            spans.append(span if self.state.cache.layers else moment.everything)
-        return spans
+        return choose_spans(self.cache, self.state, moments, self.settings.length, cuts)
 
     def _empty_cache(self) -> None:
         """Forget keys and values of a forward in which tokens were dropped for that forward only."""
@@ -318,20 +326,6 @@ class Decoding:
             newly = newly | hit
         self.stopped = self.stopped | newly
 
-    def _noise(self, masked: Tensor, vocabulary: int) -> dict[str, Tensor]:
-        """Uniform draws of each sample's own generator, for its masked rows in order."""
-        counts, drawn = masked.sum(1).tolist(), {}
-        shapes = {"tokens": (vocabulary,)} if self.settings.temperature > 0 else {}
-        if self.settings.remasking == "random":
-            shapes["rows"] = ()
-        for name, extra in shapes.items():
-            draws = [
-                torch.rand(count, *extra, dtype=torch.float64, generator=self.random[sample])
-                for count, sample in zip(counts, self.active.tolist(), strict=True)
-            ]
-            drawn[name] = torch.cat(draws).to(masked.device)
-        return drawn
-
     # ---- pruning -----------------------------------------------------------------------------------------
 
     def _set_pruner(self, pruner: Pruner | None) -> None:
@@ -341,7 +335,7 @@ class Decoding:
         self.cuts: tuple[Cut, ...] = ()
         # A method that keeps everything is the unpruned run, bit for bit: it makes no cut.
         if pruner is not None and not getattr(pruner, "keeps_all", False):
-            self.cuts = pruner.cuts(self.settings.steps, self.host.layers)
+            self.cuts = pruner.cuts(self.settings.most_steps, self.host.layers)
 
     def _asked(self, step: int) -> list[Needs]:
         asked = [self._layer_needs(cut) for cut in self.cuts if cut.step == step]
@@ -467,7 +461,6 @@ class Decoding:
     def _record(self, step, tokens, predicted, moved, conf, undecided, fed, probe, logits) -> None:
         if self.recorder is None:
             return
-        g, wanted = self.settings.length, self.recorder.attention
         self.recorder.steps.append(
             StepRecord(
                 step=step,
@@ -480,11 +473,8 @@ class Decoding:
                 block=self.block[self.active].clone(),
                 index=self.index[self.active].clone(),
                 fed=fed,
-                attention=only_computed(probe.mean(), probe.rows)[:, :g] if wanted else None,
-                by_layer={k: only_computed(v, probe.rows)[:, :g] for k, v in probe.by_layer.items()}
-                if wanted and probe.per_layer
-                else {},
                 logits=logits.clone() if self.recorder.logits else None,
+                **self.recorder.seen_by(probe, self.settings.length),
             )
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import LongTensor, Tensor
 
+from redvtp.attention import AttentionProbe
 from redvtp.selection import Cut, Selection
 from redvtp.sequence import Layout
 
@@ -48,7 +50,7 @@ class StepRecord:
         block, index: ``[B']`` block and step within it, from 0.
         fed: ``[B']`` tokens that the model ran on, averaged over layers.
         attention: ``[B', G, n]`` mean attention from response rows to the visual tokens that were there
-            before the step, or None.
+            before the step, NaN for rows that were not computed; or None.
         by_layer: the same per layer, where recorded.
         logits: ``[M, V]`` of the masked rows, row-major, after guidance and bans, where recorded.
     """
@@ -93,3 +95,18 @@ class Recorder:
     logits: bool = False
     steps: list[StepRecord] = field(default_factory=list)
     cuts: list[CutRecord] = field(default_factory=list)
+
+    def seen_by(self, probe: AttentionProbe | None, length: int) -> dict[str, Any]:
+        """The fields of a StepRecord for what a probe saw from the ``length`` response rows."""
+        if not self.attention:
+            return {}
+        by_layer = {
+            layer: only_computed(mass, probe.rows)[:, :length]
+            for layer, mass in (probe.by_layer.items() if probe.per_layer else ())
+        }
+        return {"attention": only_computed(probe.mean(), probe.rows)[:, :length], "by_layer": by_layer}
+
+
+def only_computed(mass: Tensor, rows: LongTensor) -> Tensor:
+    """``[B, R, n]`` attention as it is, NaN at the rows that were not computed (-1)."""
+    return mass.masked_fill((rows < 0)[..., None], float("nan")) if bool((rows < 0).any()) else mass

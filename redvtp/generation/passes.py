@@ -35,7 +35,7 @@ def with_cache(state: State, cache: CachePolicy | None) -> State:
     """The state with an empty cache of its own."""
     if cache is None:
         return replace(state, cache=None)
-    return replace(state, cache=KeyValues(state.positions, cache.alone, cache.keeps_added))
+    return replace(state, cache=KeyValues(state.positions, cache.alone, cache.keeps_parts))
 
 
 def own_cache(state: State | None) -> State | None:
@@ -43,20 +43,41 @@ def own_cache(state: State | None) -> State | None:
     return state if state is None or state.cache is None else replace(state, cache=state.cache.copy())
 
 
-def choose_span(cache: CachePolicy, moment: Moment, length: int, cuts: Sequence[tuple[Cut, Needs]]) -> Span:
-    """What a sample's step computes: what the cache says, or everything where the step's cuts need that.
+def choose_spans(
+    cache: CachePolicy, state: State, moments: Sequence[Moment], length: int, cuts: Sequence[tuple[Cut, Needs]]
+) -> list[Span]:
+    """What a step computes for each sample: what the cache says, or everything where that is not enough.
 
     Args:
+        moments: one a sample.
         length: rows of the response.
         cuts: in or after the step, with what they need.
     """
-    span = cache.span(moment)
-    for cut, needs in cuts:
-        rows = span.share is None and span.start == 0 and span.stop >= length
-        response, prompt = ("response" in needs.attention, "prompt" in needs.attention)
-        if cut.layer is not None or (response and not rows) or (prompt and not span.prompt):
-            return moment.everything
-    return span
+    chosen = []
+    for moment in moments:
+        span = cache.span(moment)
+        enough = bool(state.cache.layers) and all(serves(span, cut, needs, length) for cut, needs in cuts)
+        chosen.append(span if enough else moment.everything)
+    return chosen
+
+
+def serves(span: Span, cut: Cut, needs: Needs, length: int) -> bool:
+    """Whether a step that computes ``span`` lets a cut in or after it see what it needs.
+
+    A cut inside the step drops tokens between two layers, which only a forward over all of them can do.
+    """
+    if cut.layer is not None or ("prompt" in needs.attention and not span.prompt):
+        return False
+    rows = span.share is None and span.start == 0 and span.stop >= length
+    return rows or "response" not in needs.attention
+
+
+def within(spans: Sequence[Span] | None, rows: Tensor) -> Tensor:
+    """Of the marked ``rows [B, R]`` those that the spans compute."""
+    if spans is None:
+        return rows
+    place = torch.arange(rows.shape[1], device=rows.device)
+    return rows & torch.stack([(place >= span.start) & (place < span.stop) for span in spans])
 
 
 def run_spans(
@@ -82,17 +103,37 @@ def run_spans(
     for place, span in enumerate(spans):
         groups.setdefault(span, []).append(place)
     if len(groups) == 1:
-        return host.forward(state, canvas, rows, probe, cuts, spans[0])
+        return forward(host, state, canvas, rows, probe, cuts, spans[0])
     outputs, probes, order = [], [], []
     for span, places in groups.items():
         index = torch.tensor(places, device=canvas.device)
         seen = None if probe is None else thinned(probe, index)
-        outputs.append(host.forward(state.part(index), canvas[index], rows[index], seen, cuts, span))
+        outputs.append(forward(host, state.part(index), canvas[index], rows[index], seen, cuts, span))
         probes.append(seen)
         order.append(index)
     if probe is not None:
         gather_probes(probe, probes, torch.cat(order))
     return gather_outputs(outputs, rows, order)
+
+
+def forward(
+    host: Host,
+    state: State,
+    canvas: LongTensor,
+    rows: Tensor,
+    probe: AttentionProbe | None,
+    cuts: Mapping[int, LayerCut],
+    span: Span,
+) -> Output:
+    """One forward of samples that compute the same; a probe whose rows are not among it sees zeros."""
+    if probe is None or bool((probe.rows >= 0).any()):
+        return host.forward(state, canvas, rows, probe, cuts, span)
+    output = host.forward(state, canvas, rows, None, cuts, span)
+    probe.seen = [layer for layer in range(1, host.layers + 1) if probe.watches(layer)]
+    probe.total = torch.zeros(*probe.rows.shape, probe.columns.shape[1], device=probe.rows.device)
+    if probe.per_layer:
+        probe.by_layer = dict.fromkeys(probe.seen, probe.total)
+    return output
 
 
 def gather_outputs(outputs: Sequence[Output], rows: Tensor, order: Sequence[LongTensor]) -> Output:
@@ -116,8 +157,3 @@ def gather_probes(probe: AttentionProbe, parts: Sequence[AttentionProbe], order:
     probe.seen = parts[0].seen
     for layer in parts[0].by_layer:
         probe.by_layer[layer] = torch.cat([part.by_layer[layer] for part in parts])[back]
-
-
-def only_computed(mass: Tensor, rows: LongTensor) -> Tensor:
-    """``[B, R, n]`` attention as it is, NaN at the rows that were not computed."""
-    return mass.masked_fill((rows < 0)[..., None], float("nan")) if bool((rows < 0).any()) else mass

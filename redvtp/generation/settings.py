@@ -32,6 +32,11 @@ class Settings:
         shift: of the schedule "shift": below 1 commits many tokens early, above 1 late; None is 3.
         step_ratio: instead of ``steps``: steps a token, in (0, 1], rounded down within a block (LaViDa).
         step_per_block: instead of ``steps``: steps of a block, at most one a token (LaViDa).
+        threshold: commit, in place of a fixed number of rows a step, all whose confidence reaches it, and at
+            least one (Fast-dLLM).
+        factor: the same, but with a bar that falls as fewer rows are committed together: the n-th most confident
+            row needs 1 - factor / (n + 1) (Fast-dLLM; see redvtp.generation.sampling.factor_rows).
+            With either, a response takes as many steps as it needs and ``steps`` is not read.
 
     Raises:
         ValueError: lengths that do not divide, a value out of range, or two that contradict each other.
@@ -50,6 +55,8 @@ class Settings:
     shift: float | None = None
     step_ratio: float | None = None
     step_per_block: int | None = None
+    threshold: float | None = None
+    factor: float | None = None
 
     def __post_init__(self) -> None:
         self._require_count("length")
@@ -58,7 +65,7 @@ class Settings:
             raise ValueError(f"block_length={block!r}: expected a divisor of length={self.length}")
         self._resolve_steps()
         self._require_count("steps")
-        if self.steps % self.blocks:
+        if self.steps % self.blocks and not self.parallel:
             raise ValueError(f"steps={self.steps}: expected a multiple of the {self.blocks} blocks")
         if self.remasking not in REMASKING:
             raise ValueError(f"remasking={self.remasking!r}: expected one of {', '.join(REMASKING)}")
@@ -74,10 +81,11 @@ class Settings:
             raise ValueError(f"suffix={self.suffix!r}: expected a text")
         if self.schedule is not None and self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r}: expected None or one of {', '.join(SCHEDULES)}")
-        if self.shift is not None and not (_is_number(self.shift) and 0 < self.shift < math.inf):
+        if self.shift is not None and not (is_number(self.shift) and 0 < self.shift < math.inf):
             raise ValueError(f"shift={self.shift!r}: expected a finite number above 0")
         if self.shift is not None and self.schedule != "shift":
             raise ValueError(f"shift={self.shift!r}: belongs to schedule='shift', got schedule={self.schedule!r}")
+        self._check_parallel()
 
     def _require_count(self, name: str) -> None:
         value = getattr(self, name)
@@ -91,7 +99,7 @@ class Settings:
             raise ValueError(f"step_ratio={ratio!r} and step_per_block={per_block!r}: expected one of them")
         steps = DEFAULT_STEPS if self.steps is None else self.steps
         if ratio is not None:
-            if not _is_number(ratio) or not 0 < ratio <= 1 or int(self.block * ratio) < 1:
+            if not is_number(ratio) or not 0 < ratio <= 1 or int(self.block * ratio) < 1:
                 raise ValueError(
                     f"step_ratio={ratio!r}: expected a number in (0, 1] that leaves a step in a block of {self.block}"
                 )
@@ -103,6 +111,24 @@ class Settings:
             name = "step_ratio" if ratio is not None else "step_per_block"
             raise ValueError(f"steps={self.steps!r}: {name}={getattr(self, name)!r} means {steps} steps")
         object.__setattr__(self, "steps", steps)
+
+    def _check_parallel(self) -> None:
+        """Refuse a threshold or factor out of range, or one that contradicts the rest."""
+        if self.threshold is not None and self.factor is not None:
+            raise ValueError(f"threshold={self.threshold}, factor={self.factor}: expected one of them")
+        if self.threshold is not None and not (is_number(self.threshold) and 0 < self.threshold <= 1):
+            raise ValueError(f"threshold={self.threshold!r}: expected a number in (0, 1], or None")
+        if self.factor is not None and not (is_number(self.factor) and 0 < self.factor < math.inf):
+            raise ValueError(f"factor={self.factor!r}: expected a finite number above 0, or None")
+        if self.parallel and self.remasking != "low_confidence":
+            raise ValueError(f"remasking={self.remasking!r}: threshold and factor are of probabilities, low_confidence")
+        if self.parallel and self.schedule is not None:
+            raise ValueError(f"schedule={self.schedule!r}: with threshold or factor the confidence sets the quotas")
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the confidence decides how many rows a step commits."""
+        return self.threshold is not None or self.factor is not None
 
     @property
     def block(self) -> int:
@@ -116,9 +142,15 @@ class Settings:
 
     @property
     def block_steps(self) -> int:
-        """Steps of a block."""
-        return self.steps // self.blocks
+        """Most steps of a block; with parallel decoding each commits at least one row."""
+        return self.block if self.parallel else self.steps // self.blocks
+
+    @property
+    def most_steps(self) -> int:
+        """Most steps of the whole response."""
+        return self.block_steps * self.blocks
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether this is an int or float and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ because a Llama layer called outside its model is causal otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,12 +48,17 @@ class Frame:
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
         return cls(layout, positions, size, mask, rotary, layout.real.sum(1))
 
-    def keywords(self, store: KeyValues | None, samples: LongTensor | None) -> dict[str, Any]:
-        """Arguments of a stock layer that runs on all of the columns and fills the store, where there is one."""
+    def writer(self, store: KeyValues | None, samples: LongTensor | None) -> Writer | None:
+        """What fills the store from all of the columns, where there is one."""
         if store is None:
-            return {"position_embeddings": self.rotary}
-        writer = Writer(store, self.layout.length, slice(0, self.layout.length), self.rotary, samples)
-        return through(writer) | {"alone": self.layout.prompt_length if store.alone else 0}
+            return None
+        return Writer(store, self.layout, slice(0, self.layout.length), self.rotary, samples)
+
+    def keywords(self, writer: Writer | None) -> dict[str, Any]:
+        """Arguments of a stock layer that runs on all of the columns."""
+        keywords = {"position_embeddings": self.rotary} if writer is None else through(writer)
+        alone = self.layout.prompt_length if writer is not None and writer.store.alone else 0
+        return keywords | ({"alone": alone} if alone else {})
 
 
 def through(writer: Writer) -> dict[str, Any]:
@@ -109,16 +114,13 @@ def run_layers(
             if probe is not None:
                 probe.rows, probe.columns = seen
         lengths.append(frame.count)
-        entered = hidden
         if tail is not None and number == len(decoder.layers) and number not in at_layer:
             if not looks_before(probe, number, hidden.shape[1] - tail):
-                hidden = tail_of_layer(layer, hidden, tail, frame, probe, store, samples)
-                keep_added(store, number - 1, tail, samples, entered, hidden)
+                writer = frame.writer(store, samples)
+                hidden = tail_of_layer(layer, hidden, tail, frame.mask, frame.rotary, probe, writer)
                 break
-        hidden = layer(
-            hidden, attention_mask=frame.mask, is_causal=False, probe=probe, **frame.keywords(store, samples)
-        )
-        keep_added(store, number - 1, tail, samples, entered, hidden)
+        keywords = {"attention_mask": frame.mask, "is_causal": False, "probe": probe}
+        hidden = run_layer(layer, hidden, tail, **keywords, **frame.keywords(frame.writer(store, samples)))
         cut = at_layer.get(number)
         if cut is None:
             continue
@@ -138,12 +140,20 @@ def run_layers(
     return hidden if tail is None else hidden[:, -tail:], torch.stack(lengths)
 
 
-def keep_added(
-    store: KeyValues | None, number: int, tail: int | None, samples: LongTensor | None, entered: Tensor, left: Tensor
-) -> None:
-    """Keep what a layer added to the last ``tail`` columns, where the store asks for it."""
-    if store is not None and store.keeps_added:
-        store.keep_added(number, slice(0, tail), samples, left[:, -tail:] - entered[:, -tail:])
+def run_layer(layer: LlamaDecoderLayer, hidden: Tensor, tail: int | None, **keywords: Any) -> Tensor:
+    """The layer's output; what it adds to the last ``tail`` columns is kept where the cache asks for that."""
+    writer = keywords.get("past_key_values")
+    if not isinstance(writer, Writer) or not writer.store.keeps_parts:
+        return layer(hidden, **keywords)
+    attended, grown = run_parts(layer, hidden, **keywords)
+    writer.keep_parts(layer.self_attn.layer_idx, attended[:, -tail:], grown[:, -tail:])
+    return hidden + attended + grown
+
+
+def run_parts(layer: LlamaDecoderLayer, hidden: Tensor, **keywords: Any) -> tuple[Tensor, Tensor]:
+    """What the layer's attention and its MLP add to ``hidden``, as the stock layer computes them."""
+    attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden), **keywords)
+    return attended, layer.mlp(layer.post_attention_layernorm(hidden + attended))
 
 
 def looks_before(probe: AttentionProbe | None, layer: int, column: int) -> bool:
@@ -157,35 +167,36 @@ def tail_of_layer(
     layer: LlamaDecoderLayer,
     hidden: Tensor,
     tail: int,
-    frame: Frame,
+    mask: Tensor | None,
+    rotary: tuple[Tensor, Tensor],
     probe: AttentionProbe | None,
-    store: KeyValues | None = None,
-    samples: LongTensor | None = None,
+    writer: Writer | None = None,
 ) -> Tensor:
     """The layer's output for its last ``tail`` columns, ``[B, tail, D]``.
 
-    The stock layer runs on those alone; keys and values of the columns before them reach it as its cache.
+    The stock layer runs on those alone; keys and values of the columns before them reach it as its cache, or
+    through ``writer``, which then keeps those of all columns.
     """
-    attention, before = layer.self_attn, hidden.shape[1] - tail
-    normed = layer.input_layernorm(hidden[:, :before])
-    heads = (*normed.shape[:2], -1, attention.head_dim)
-    key = attention.k_proj(normed).view(heads).transpose(1, 2)
-    value = attention.v_proj(normed).view(heads).transpose(1, 2)
-    first, last = (tuple(part[:, columns] for part in frame.rotary) for columns in halves(before))
-    if store is None:
+    before, number = hidden.shape[1] - tail, layer.self_attn.layer_idx
+    key, value = keys_and_values(layer, hidden[:, :before])
+    halves = slice(0, before), slice(before, hidden.shape[1])
+    first, last = (tuple(part[:, columns] for part in rotary) for columns in halves)
+    if writer is None:
         cache = DynamicCache()
-        cache.update(rotate(key, first), value, attention.layer_idx)
+        cache.update(rotate(key, first), value, number)
         keywords = {"position_embeddings": last, "past_key_values": cache}
     else:
-        length = hidden.shape[1]
-        Writer(store, length, slice(0, before), first, samples).update(key, value, attention.layer_idx)
-        keywords = through(Writer(store, length, slice(before, length), last, samples))
-    return layer(hidden[:, before:], attention_mask=frame.mask, is_causal=False, probe=probe, **keywords)
+        replace(writer, columns=halves[0], rotary=first).update(key, value, number)
+        keywords = through(replace(writer, columns=halves[1], rotary=last))
+    keywords |= {"attention_mask": mask, "is_causal": False, "probe": probe}
+    return run_layer(layer, hidden[:, before:], tail, **keywords)
 
 
-def halves(column: int) -> tuple[slice, slice]:
-    """The columns before one, and those from it on."""
-    return slice(None, column), slice(column, None)
+def keys_and_values(layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys before the rotary embedding, and values, ``[B, H_kv, T, d]`` each, of ``hidden [B, T, D]``."""
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    heads = (*normed.shape[:2], -1, attention.head_dim)
+    return attention.k_proj(normed).view(heads).transpose(1, 2), attention.v_proj(normed).view(heads).transpose(1, 2)
 
 
 def key_mask(layout: Layout, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:

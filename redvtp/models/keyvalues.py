@@ -13,6 +13,7 @@ import torch
 from torch import LongTensor, Tensor
 
 from redvtp.attention import rotate
+from redvtp.sequence import Layout
 
 Columns = slice | LongTensor
 
@@ -24,18 +25,26 @@ class LayerStore:
     Attributes:
         keys, values: ``[B, T, H_kv * d]``; keys before the rotary embedding, so that columns can be re-numbered.
         turned: the keys after it, as attention reads them; None once the columns' positions have changed.
-        added: ``[B, C, D]`` what the layer added to the hidden states of response and suffix, where that is kept.
+        attended, grown: ``[B, R, D]`` what attention and MLP added to the hidden states of response and suffix, where
+            that is kept.
     """
 
     keys: Tensor
     values: Tensor
     turned: Tensor | None = None
-    added: Tensor | None = None
+    attended: Tensor | None = None
+    grown: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> LayerStore:
         """The same with every tensor changed."""
         made = {name: None if value is None else change(value) for name, value in vars(self).items()}
         return LayerStore(**made)
+
+    def of(self, samples: LongTensor, first: int = 0) -> LayerStore:
+        """What is kept of those samples, from column ``first`` on."""
+        columns = {name: getattr(self, name)[:, first:] for name in ("keys", "values")}
+        turned = None if self.turned is None else self.turned[:, first:]
+        return replace(self, turned=turned, **columns).map(lambda value: value[samples])
 
 
 class KeyValues:
@@ -44,19 +53,19 @@ class KeyValues:
     Args:
         positions: ``[B, T]`` rotary positions of the columns.
         alone: columns before the response see only each other, so that theirs never depend on it.
-        keeps_added: also keep what each layer added to the response rows (see LayerStore).
+        keeps_parts: also keep what each layer added to the response rows (see LayerStore).
 
     Attributes:
         layers: by index from 0; empty until a forward over all columns has filled it.
     """
 
-    def __init__(self, positions: LongTensor, alone: bool = False, keeps_added: bool = False) -> None:
-        self.positions, self.alone, self.keeps_added = positions, alone, keeps_added
+    def __init__(self, positions: LongTensor, alone: bool = False, keeps_parts: bool = False) -> None:
+        self.positions, self.alone, self.keeps_parts = positions, alone, keeps_parts
         self.layers: dict[int, LayerStore] = {}
 
     def holding(self, layers: dict[int, LayerStore], positions: LongTensor) -> KeyValues:
         """A cache of the same kind with these contents."""
-        made = KeyValues(positions, self.alone, self.keeps_added)
+        made = KeyValues(positions, self.alone, self.keeps_parts)
         made.layers = layers
         return made
 
@@ -78,12 +87,7 @@ class KeyValues:
 
     def rows(self, index: LongTensor, first: int = 0) -> KeyValues:
         """The cache of the samples ``index``, from column ``first`` on."""
-
-        def chosen(layer: LayerStore) -> LayerStore:
-            columns = replace(layer, added=None).map(lambda value: value[index, first:])
-            return replace(columns, added=None if layer.added is None else layer.added[index])
-
-        layers = {number: chosen(layer) for number, layer in self.layers.items()}
+        layers = {number: layer.of(index, first) for number, layer in self.layers.items()}
         return self.holding(layers, self.positions[index, first:])
 
     def copy(self) -> KeyValues:
@@ -101,13 +105,14 @@ class KeyValues:
         for name, part in parts.items():
             put(getattr(self.layers[number], name), columns, samples, part)
 
-    def keep_added(self, number: int, rows: slice, samples: LongTensor | None, part: Tensor) -> None:
-        """Put what a layer added to some response rows in place, ``[B', m, D]``; the first time, to all."""
+    def keep_parts(self, number: int, rows: slice, samples: LongTensor | None, attended: Tensor, grown: Tensor) -> None:
+        """Put what attention and MLP added to some response rows in place, ``[B', m, D]``; the first time, to all."""
         layer = self.layers[number]
-        if layer.added is None:
-            self.layers[number] = replace(layer, added=part.clone())
+        if layer.attended is None:
+            self.layers[number] = replace(layer, attended=attended.clone(), grown=grown.clone())
         else:
-            put(layer.added, rows, samples, part)
+            put(layer.attended, rows, samples, attended)
+            put(layer.grown, rows, samples, grown)
 
     def open(self, number: int, length: int, samples: LongTensor | None, like: Tensor) -> None:
         """Make room for ``length`` columns of a layer, where there is none that is up to date."""
@@ -116,8 +121,13 @@ class KeyValues:
             return
         if samples is not None:
             raise ValueError("a forward that fills a cache has to run on the whole batch")
-        room = [like.new_empty(len(like), length, like.shape[2]) for _ in range(3)]
-        self.layers[number] = LayerStore(*room, None if layer is None else layer.added)
+        keys, values, turned = (like.new_empty(len(like), length, like.shape[2]) for _ in range(3))
+        self.fill(number, keys=keys, values=values, turned=turned)
+
+    def fill(self, number: int, **parts: Tensor) -> None:
+        """Make these tensors of all columns a layer's own."""
+        layer = self.layers.get(number)
+        self.layers[number] = LayerStore(**parts) if layer is None else replace(layer, **parts)
 
     def turn(self, rotary: Callable[[Tensor, LongTensor], tuple[Tensor, Tensor]], head: int) -> None:
         """Rotate the keys whose columns have moved.
@@ -140,14 +150,14 @@ class Writer:
 
     Attributes:
         store: keeps what the layer computes, and knows the other columns.
-        length: columns of the sequence T.
+        layout: of all T columns.
         columns: those that the layer runs on, as a slice, or ``[B', m]`` of them.
         rotary: cosines and sines of those columns, ``[B', m, d]``.
         samples: which of the batch run, ``[B']``; None for all.
     """
 
     store: KeyValues
-    length: int
+    layout: Layout
     columns: Columns
     rotary: tuple[Tensor, Tensor]
     samples: LongTensor | None = None
@@ -157,22 +167,24 @@ class Writer:
         key = key.to(value.dtype)  # a rotary embedding in a wider type has widened it
         turned, head = rotate(key, self.rotary), key.shape[-1]
         parts = {"keys": join_heads(key), "values": join_heads(value), "turned": join_heads(turned)}
-        everything = isinstance(self.columns, slice) and self.columns == slice(0, self.length)
+        length = self.layout.length
+        everything = isinstance(self.columns, slice) and self.columns == slice(0, length)
         if everything and self.samples is None:
-            before = self.store.layers.get(layer_idx)
-            self.store.layers[layer_idx] = LayerStore(**parts, added=None if before is None else before.added)
+            self.store.fill(layer_idx, **parts)
             return turned, value
-        self.store.open(layer_idx, self.length, self.samples, parts["keys"])
+        self.store.open(layer_idx, length, self.samples, parts["keys"])
         self.store.keep(layer_idx, self.columns, self.samples, **parts)
-        return self.read(layer_idx, head)
-
-    def read(self, layer_idx: int, head: int) -> tuple[Tensor, Tensor]:
-        """Rotated keys and values of all columns, ``[B', H_kv, T, d]``."""
         layer = self.store.layers[layer_idx]
-        found = layer.turned, layer.values
+        found = (layer.turned, layer.values)
         if self.samples is not None:
             found = tuple(part[self.samples] for part in found)
         return split_heads(found[0], head), split_heads(found[1], head)
+
+    def keep_parts(self, layer_idx: int, attended: Tensor, grown: Tensor) -> None:
+        """Keep what the layer added to the last m of its columns, ``[B', m, D]``, all in the response or suffix."""
+        last = self.columns.stop - self.layout.prompt_length
+        rows = slice(last - attended.shape[1], last)
+        self.store.keep_parts(layer_idx, rows, self.samples, attended, grown)
 
 
 def put(whole: Tensor, columns: Columns, samples: LongTensor | None, part: Tensor) -> None:

@@ -10,7 +10,8 @@ from transformers import LlamaModel
 from redvtp.attention import AttentionProbe
 from redvtp.flops import Work
 from redvtp.models.base import LayerCut, Span, State
-from redvtp.models.decoder import key_mask, run_layers, through
+from redvtp.models.changed_rows import run_changed
+from redvtp.models.decoder import key_mask, run_layer, run_layers, through
 from redvtp.models.keyvalues import Writer
 
 
@@ -40,6 +41,9 @@ def run_span(
         return run_all(decoder, state, rows, probe, at_layer)
     if at_layer:
         raise ValueError(f"cuts after layers {sorted(at_layer)} need a forward over all columns, not {span}")
+    whole = span.start == 0 and span.stop == rows.shape[1]
+    if span.share is not None and whole:
+        return run_changed(decoder, state, rows, span)
     if span.prompt or span.share is not None:
         raise ValueError(f"{span}: the prompt is computed together with all rows")
     return run_rows(decoder, state, rows[:, span.start : span.stop], span, probe)
@@ -81,14 +85,12 @@ def run_rows(
     layout, store = state.layout, state.cache
     columns = slice(layout.prompt_length + span.start, layout.prompt_length + span.stop)
     rotary = decoder.rotary_emb(hidden, position_ids=state.positions[:, columns])
-    keywords = through(Writer(store, layout.length, columns, rotary, state.samples))
+    keywords = through(Writer(store, layout, columns, rotary, state.samples))
     mask = key_mask(layout, state.size, hidden.dtype)
     if probe is not None:
         probe.first = columns.start
-    for number, layer in enumerate(decoder.layers):
-        entered = hidden
-        hidden = layer(hidden, attention_mask=mask, is_causal=False, probe=probe, **keywords)
-        if store.keeps_added:
-            store.keep_added(number, slice(span.start, span.stop), state.samples, hidden - entered)
+    keywords |= {"attention_mask": mask, "is_causal": False, "probe": probe}
+    for layer in decoder.layers:
+        hidden = run_layer(layer, hidden, hidden.shape[1], **keywords)
     work = Work.part(hidden.shape[1], layout.real.sum(1), len(decoder.layers))
     return hidden, work.rows, work

@@ -21,7 +21,8 @@ WIDE = 0.01  # half of every interval
 
 FIGURES = (
     "fig1_token_counts", "fig3_pruning_maps_doc", "fig3_pruning_maps_others", "fig4_step_similarity", "fig5_examples",
-    "tab_accuracy", "tab_accuracy_recall", "tab_two_tokens", "compute", "layer_attention", "layer_grid", "ablations",
+    "tab_accuracy", "tab_accuracy_recall", "tab_main", "tab_two_tokens", "compute", "layer_attention", "layer_grid",
+    "ablations",
 )  # fmt: skip
 """Names of drawings that claims show."""
 
@@ -49,6 +50,14 @@ def accuracy() -> list[dict]:
             found.append(row | {"method": "random", "keep": keep, "n": 900, "evidence_recall": keep})
             found[-1] |= ends(exact_match=0.2)
     return found
+
+
+def main_table() -> list[dict]:
+    losses = {"redvtp": -0.01, "random": -0.8}
+    return [
+        row | ends(from_unpruned=losses[row["method"]])
+        for row in rows_of("model family method keep", MODELS, FAMILIES, losses, KEEPS)
+    ]
 
 
 def step_similarity(family: str) -> list[dict]:
@@ -89,7 +98,8 @@ def ablations() -> list[dict]:
         for (factor, setting), difference in settings.items():
             told = dict.fromkeys(("difference", "difference_low", "difference_high"))
             told = told if difference is None else ends(difference=difference)
-            found.append(common | {"factor": factor, "setting": setting} | told | ends(exact_match=1.0))
+            numbers = ends(exact_match=1.0, from_unpruned=0.0)
+            found.append(common | {"factor": factor, "setting": setting} | told | numbers)
     return found
 
 
@@ -107,10 +117,13 @@ def layer_grid() -> list[dict]:
     for family, keep in product(("doc", "info", "chart"), KEEPS):
         row = {"host": "llada_v", "model": "llada_v", "family": family, "keep": keep, "n": 60}
         for layer, rate in enumerate((0.4, 0.6, 0.9, 0.99, 0.9), start=1):
-            found.append(row | {"method": "llada_fastv", "layer": layer} | ends(exact_match=rate))
-        found.append(row | {"method": "fastv", "layer": 2} | ends(exact_match=0.4))
+            numbers = ends(exact_match=rate, from_unpruned=rate - 1, over_fastv=rate - 0.4)
+            found.append(row | {"method": "llada_fastv", "layer": layer} | numbers)
+        found.append(row | {"method": "fastv", "layer": 2} | ends(exact_match=0.4, from_unpruned=-0.6, over_fastv=0.0))
         if keep == 0.75:
-            found.append(row | {"method": "none", "layer": None, "keep": 1.0} | ends(exact_match=1.0))
+            told = dict.fromkeys(("over_fastv", "over_fastv_low", "over_fastv_high"))
+            whole = {"method": "none", "layer": None, "keep": 1.0} | ends(exact_match=1.0, from_unpruned=0.0)
+            found.append(row | whole | told)
     return found
 
 
@@ -170,11 +183,12 @@ def paper_scores() -> list[dict]:
             gain, cut = (190.0, 65.5) if host == "llada_v" else (29.0, 22.5)
             numbers = ends(throughput_gain=gain if best else 5.0, latency_cut=cut if best else 5.0)
             redvtp = row | {"method": "redvtp", "keep": keep, "rows": "masked", "evidence_recall": 0.96}
-            found.append(redvtp | ends(score=79.5) | numbers)
+            found.append(redvtp | ends(score=79.5, share_of_unpruned=0.994) | numbers)
             for rows in ("prompt", "prompt+response", "committed"):
                 found.append(redvtp | {"rows": rows} | ends(score=70.0))
             for layer, score in ((16, 75.0), (20, 79.0), (24, 75.0)):
-                found.append(row | {"method": "llada_fastv", "keep": keep, "layer": layer} | ends(score=score))
+                fastv = row | {"method": "llada_fastv", "keep": keep, "layer": layer}
+                found.append(fastv | ends(score=score, share_of_unpruned=score / 80))
             found.append(row | {"method": "fastv", "keep": keep, "layer": 2} | ends(score=60.0))
             score = 60.0 if host == "lavida_dream" else 79.5
             found.append(row | {"method": "divprune", "keep": keep, "start": "half"} | ends(score=score))
@@ -191,6 +205,7 @@ BY = ("host", "model", "origin", "family", "benchmark", "cache", "split", "seed"
 
 WORLD = {
     ("mini", "accuracy"): ("mini", accuracy()),
+    ("mini", "main_table"): ("mini", main_table()),
     ("mini", "step_similarity"): ("mini", [*step_similarity("doc"), *step_similarity("info")]),
     ("mini", "compute"): ("flops", compute()),
     ("mini", "ablations"): ("mini", ablations()),

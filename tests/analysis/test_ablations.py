@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,7 +107,18 @@ def test_differences_and_their_ends():
     assert found[0] == pytest.approx(0.2) and 0 < found[1] < 0.2 < found[2] < 0.45
     middle, low, high = difference(0, 0, 50)
     assert middle == 0 and low == -high and 0.06 < high < 0.08  # what 50 pairs cannot exclude
-    assert difference(50, 0, 50) == (1.0, 1 - high, 1.0) and difference(0, 50, 50) == (-1.0, -1.0, high - 1)
+    assert difference(50, 0, 50) == (1.0, pytest.approx(1 - 2 * high), 1.0)
+    assert difference(0, 50, 50) == (-1.0, -1.0, pytest.approx(2 * high - 1))
+    assert difference(0, 1, 50)[2] > 0.05  # one answer lost does not narrow what could be gained
+
+
+def test_the_interval_of_differences_covers_where_few_answers_turn():
+    generator = np.random.default_rng(0)
+    for gain, loss in ((0.02, 0.06), (0.0, 0.05), (0.2, 0.1)):
+        drawn = generator.multinomial(50, (gain, loss, 1 - gain - loss), size=1000).tolist()
+        ends = {(gained, lost): difference(gained, lost, 50)[1:] for gained, lost, _ in drawn}
+        inside = [ends[gained, lost][0] <= gain - loss <= ends[gained, lost][1] for gained, lost, _ in drawn]
+        assert 0.93 < sum(inside) / len(inside) <= 1
 
 
 def test_sign_test_and_holm_by_hand():
@@ -152,7 +164,7 @@ def test_seeds_are_pooled_by_their_counts(story):
 
 def test_the_sentence_says_the_story(story):
     said = figure.sentence(story)
-    assert "On m, n = 40 a family, 2 of 10 differences from the default are real" in said
+    assert "On m, n = 40 a family, 2 of 10 differences from the default are significant at 5% after Holm's" in said
     assert "Worse: guide rows: prompt (doc at 50%: -100 points and 1 more). Better: none." in said
     assert "Guide rows that are worse than the still-masked ones somewhere: prompt; better: none." in said
     assert "doc: step 1 100% at 25% of the FLOPs, step 2 100% at 25%." in said

@@ -238,8 +238,31 @@ def test_what_cannot_show_a_claim_is_left_out():
     with pytest.raises(Lacking, match="no row with method random, family b"):
         cases.cases(one, result(*rows[:3], by=("family", "method")))
     assert [case.outcome for case in found] == [HOLDS, LEFT_OUT]
-    assert decide.counted(found) == "1 of 1 case holds, 1 left out, as they could not show it"
+    assert decide.counted(found) == "1 of 1 case holds, 1 left out (chance does as well there)"
     assert decide.summed([LEFT_OUT]) == decide.OPEN
+
+
+def test_a_loss_is_not_left_out():
+    rows = [row(0.2, family="a", method="m"), row(0.9, family="a", method="random")]
+    given = check(where={"method": "random"}, each=("family",), holds=Bound("<", 0.5))
+    one = check(where={"method": "m"}, each=("family",), given=given)
+    found = cases.cases(one, result(*rows, by=("family", "method")))
+    assert [case.outcome for case in found] == [FAILS]
+
+
+def test_a_listed_value_must_be_there_unless_one_is_enough():
+    rows = result(row(0.9, keep=0.5), by=("keep",))
+    with pytest.raises(Lacking, match="keep 0.25"):
+        cases.cases(check(where={"keep": (0.5, 0.25)}, each=("keep",)), rows)
+    assert cases.cases(check(where={"keep": (0.5, 0.25)}, any=("keep",)), rows)[0].outcome == HOLDS
+
+
+def test_what_flops_do_not_allow_is_not_refuted():
+    there = evidence.Found("tiny", "mini", result(row(0.2)), paths.RESULTS)
+    found = tuple(cases.cases(check(), there.result))
+    assert [case.outcome for case in found] == [FAILS]
+    assert decide.Checked(check(), there, found).verdict == decide.FAILS
+    assert decide.Checked(check(bounds=True), there, found).verdict == decide.OPEN
 
 
 def test_undefined_values_do_not_count():

@@ -184,10 +184,24 @@ def test_measurement_and_figure(measure):
     assert hosts == {("llada_v", "a"), ("llada_v", "b"), ("autoregressive", "llava_ar")}
     assert {row["n"] for row in result.rows} == {1}
     assert len(figure.table(result)) == len([row for row in result.rows if row["step"] is None])
-    assert figure.draw(result, run_context()).get_figwidth() == plots.WIDTH["page"]
+    drawn = figure.draw(result, run_context())
+    assert drawn.get_figwidth() == plots.WIDTH["page"]
+    assert "not an interval of the mean" in " ".join(drawn._supxlabel.get_text().split())
+    assert all(values.min() >= 0 for values in _drawn_shares(drawn.axes[5]))
+    assert _top_of_legend(drawn, drawn.axes[5]) < 0
     said = figure.sentence(result)
     assert "On a, still-masked rows give" in said and "On the autoregressive control llava_ar" in said
     assert "claim F1" in said and "layers 2 and 4" in said
+
+
+def _drawn_shares(axis) -> list:
+    return [line.get_ydata() for line in axis.lines if len(line.get_ydata())]
+
+
+def _top_of_legend(drawn, axis) -> float:
+    """Where the legend ends, on the axis' scale."""
+    drawn.canvas.draw()
+    return axis.transData.inverted().transform(axis.get_legend().get_window_extent().max)[1]
 
 
 def test_without_the_control_the_result_says_so(measure):

@@ -75,8 +75,11 @@ def test_the_sentence_says_the_story(story):
     said = figure.sentence(story)
     assert "50% after layer 1, 50% after layer 2, 50% after layer 3, 100% after layer 4, 100% after layer 5" in said
     assert "50% up to layer 2, 83% from layer 3 on" in said
-    assert "cheapest LLaDA-FastV cut that keeps 95% of the unpruned average is after layer 4 at 10%, with 86%" in said
-    assert "No FastV cut keeps 95% of the unpruned average, the best keeps 50%." in said
+    assert ("cheapest of the 20 LLaDA-FastV cuts that keeps 95% of the unpruned average is after layer 4 at 10%, with "
+            "86% less FLOPs (100% [95%, 100%] of 80 right, unpruned 100% [95%, 100%] of 80).") in said
+    assert ("None of the 4 FastV cuts keeps 95% of the unpruned average, the best keeps 50% (after layer 2 at 75%: 50% "
+            "[39%, 61%] of 80 right") in said
+    assert "picked on the samples that they are scored on" in said
 
 
 def test_the_figure_and_the_table(story, tmp_path, monkeypatch):

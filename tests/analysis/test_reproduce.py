@@ -51,6 +51,21 @@ def write_notebook(path: Path, *codes: str, kernel: dict | None = None) -> None:
     path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
 
 
+# A kernel that has answered the question that a run ends with, but is not done with it yet. A busy machine makes any
+# kernel such a one now and then.
+LINGERING = """
+import time
+handlers = get_ipython().kernel.shell_handlers
+answer = handlers["kernel_info_request"]
+
+async def answer_and_linger(*message):
+    await answer(*message)
+    time.sleep(1)
+
+handlers["kernel_info_request"] = answer_and_linger
+"""
+
+
 class Checkout:
     """A committed project whose notebooks are tiny, on a machine whose python3 kernel is broken."""
 
@@ -220,6 +235,8 @@ def test_ctrl_c_ends_the_run_and_is_told(checkout, accepted):
     running = subprocess.Popen(
         command, cwd=checkout.root, env=checkout.environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Tests that run in the background of a shell are told to ignore what a terminal sends.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = checkout.root / "data" / "runs" / "mini" / "notebooks" / "after.log"
     deadline = time.monotonic() + 50
@@ -230,6 +247,15 @@ def test_ctrl_c_ends_the_run_and_is_told(checkout, accepted):
     path.write_text(text)
     assert running.returncode == 130
     assert "reproduce: interrupted; finished cells are kept, run it again to go on" in err
+
+
+def test_a_kernel_that_still_works_when_its_notebook_is_over_is_not_interrupted(checkout, accepted):
+    path = checkout.root / "notebooks" / "after.ipynb"
+    text = path.read_text()
+    write_notebook(path, LINGERING)
+    run = checkout.run("--only", "after")
+    path.write_text(text)
+    assert (run.code, run.err) == (0, "")
 
 
 def test_a_notebook_without_the_parameters_is_refused_before_any_runs(checkout, accepted):

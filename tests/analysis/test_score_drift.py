@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -103,5 +105,17 @@ def test_the_figure_tells_spelling_apart(story):
 
 def test_the_sentence_keeps_causes_apart(story):
     said = figure.sentence(story)
-    assert "a glyph a token Sim_k ends at 0.60, on the same rows at 1.00" in said
-    assert "of one token Sim_k ends at 0.60, on the same rows at 0.60" in said
+    assert "a glyph a token Sim_k is 0.60, on the same rows 1.00" in said
+    assert "of one token Sim_k is 0.60, on the same rows 0.60" in said
+    assert "the rest of the fall" not in said  # cosines do not add up
+
+
+def test_points_of_few_samples_are_left_out_and_said_so(story):
+    rows = [row | {"n": 4 if (row["family"], row["against"], row["at"]) == ("doc", "left", 0) else 5}
+            for row in story.rows]  # fmt: skip
+    few = dataclasses.replace(story, rows=rows)
+    drawn = figure.draw(few, run_context())
+    assert [list(line.get_xdata()) for line in drawn.axes[2].lines] == [[1, 2], [0, 1, 2]]
+    assert "points of fewer than 5 samples are left out" in " ".join(drawn._supxlabel.get_text().split())
+    assert len(figure.table(few)) == len(rows)  # the table has them, with their n
+    plt.close(drawn)

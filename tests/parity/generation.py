@@ -1,25 +1,29 @@
-"""Cases of the sampler, pruned or not: generate, redvtp, e2e, full_vocab."""
+"""Cases of the sampler, pruned or not, with a cache or without."""
 
 from __future__ import annotations
 
 import torch
 
-from redvtp import Decoding, PrefixDLM, Recorder, RedVTP, Settings
+from redvtp import Decoding, DLLMCache, FastDLLM, PrefixDLM, Recorder, RedVTP, Settings
 from redvtp.attention import AttentionProbe
+from redvtp.caching import CachePolicy
 from redvtp.models.base import State
 from redvtp.models.keyvalues import split_heads
 from redvtp.models.llava import LlavaHost
 from redvtp.sequence import VISUAL
 from tests.parity.cases import HEAD_ROW, Case, Hosts
 from tests.parity.comparison import Comparison, Skipped
+from tests.parity.recomputed_rows import rows_as_recorded
 
 INPUTS = (
     "weights", "gen_length", "block_length", "steps", "temperature", "remasking", "cfg_scale", "suffix_ids",
     "stop_sequences", "keep_ratio", "image_position", "inputs_embeds_in", "pre", "nv", "post", "image", "images",
     "image_aspect_ratio", "max_new_tokens", "prefix_lm", "step_ratio", "step_per_block", "schedule", "schedule_kwargs",
-    "draft_tokens",
+    "draft_tokens", "prefix_refresh_interval", "threshold", "cache_config",
 )  # fmt: skip
-WORDS = ("source", "api", "post_text", "stopping_criteria", "generation_suffix", "quirk", "note", "tensors")
+WORDS = (
+    "source", "error", "api", "post_text", "stopping_criteria", "generation_suffix", "quirk", "note", "tensors",
+)  # fmt: skip
 MARGINS = ("min_conf_margin", "min_argmax_margin", "min_argmax_margin_transferred", "rel_importance_margin_at_cut")
 
 
@@ -37,25 +41,27 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     settings = settings_of(facts)
     state = begin(case, found, host, settings.length)
     keep = facts.get("keep_ratio")
-    recorder = Recorder(attention=True, per_layer=True, logits=True)
+    recorder = Recorder(attention=keep is not None, per_layer=True, logits=True)
     decoding = Decoding(
         host,
         state,
         settings,
         # The official code scores and prunes the first image only.
         None if keep is None else RedVTP(keep=float(keep), images=(0,)),
-        cache=PrefixDLM() if facts.get("prefix_lm") else None,
+        cache=cache_of(case),
         stop_ids=facts.get("stop_sequences") or (),
         suffix_ids=facts.get("suffix_ids") or (),
         draft=tensors.get("draft_tokens"),
         recorder=recorder,
     )
     positions, drafted = [], decoding.canvas[:, : settings.length].clone()
-    while len(decoding.active):
-        positions.append(decoding.state.positions[0])
-        decoding.step()
-        if len(positions) == 1 and "prefix_k" in tensors:
-            compare_prefix(case, found, decoding)
+    with rows_as_recorded(case.name, decoding):
+        while len(decoding.active):
+            place, taken = decoding.state.positions[0], decoding.fed.clone()
+            decoding.step()
+            positions.append(place[-round(float((decoding.fed - taken)[0])) :])
+            if len(positions) == 1 and "prefix_k" in tensors:
+                compare_prefix(case, found, decoding)
     results = decoding.results()
     result = results[0]
     if "output_x" in tensors:
@@ -69,6 +75,8 @@ def run(case: Case, found: Comparison, hosts: Hosts) -> None:
     span = [[int(p.min()), int(p.max()), len(p), bool((p.diff() == 1).all())] for p in positions]
     if "position_ids_per_forward" in facts:
         found.same("position_ids_per_forward", span, facts["position_ids_per_forward"])
+    if "rope_positions_per_forward" in facts:
+        found.same("rope_positions_per_forward", [s[:3] for s in span], facts["rope_positions_per_forward"])
     if "keep_local_idx" in tensors or "vis_start" in facts:
         compare_cut(case, found, state, recorder, result.kept)
     elif keep is not None:
@@ -89,6 +97,8 @@ def settings_of(facts: dict) -> Settings:
             steps=facts["steps"],
             block_length=facts["block_length"],
             cfg_scale=facts.get("cfg_scale", 0.0),
+            # The hook's "threshold" is the factor of Fast-dLLM's falling bar (official_code §3.1).
+            factor=facts.get("threshold"),
         )
     length, ratio, per_block = facts["max_new_tokens"], facts.get("step_ratio"), facts.get("step_per_block")
     words = {"entrophy": "entropy"}  # as LaViDa writes it
@@ -103,6 +113,16 @@ def settings_of(facts: dict) -> Settings:
         step_ratio=ratio,
         step_per_block=per_block,
     )
+
+
+def cache_of(case: Case) -> CachePolicy | None:
+    """The cache that the case ran with."""
+    if case.kind == "fast_dllm":
+        return FastDLLM(refresh=case.facts["prefix_refresh_interval"])
+    if case.kind == "dllm_cache":
+        own = case.facts["cache_config"]
+        return DLLMCache(own["prompt_interval_steps"], own["gen_interval_steps"], own["transfer_ratio"])
+    return PrefixDLM() if case.facts.get("prefix_lm") else None
 
 
 def begin(case: Case, found: Comparison, host: LlavaHost, length: int) -> State:
@@ -134,10 +154,16 @@ def compare_steps(case: Case, found: Comparison, recorder: Recorder, state: Stat
     moved = [int(s.transferred[0].sum()) for s in steps]
     unsure = [int((s.transferred & ~torch.isfinite(s.confidence)).sum()) for s in steps]
     found.same("n_steps", len(steps), facts["n_steps"])
-    compare_forwards(case, found, fed, state.layout.prompt_length)
-    if facts.get("prefix_lm"):
-        fed[0] -= state.layout.prompt_length  # officially fed in a forward of its own before the first step
-    found.same("fed_per_step", fed, facts["fed_per_step"])
+    if case.kind == "dllm_cache":
+        reason = "the hook counts the whole sequence in each step; ours counts the rows that are computed"
+        found.leave("fed_per_step", reason)
+        found.leave("step_fed", reason)
+    else:
+        compare_forwards(case, found, fed, state.layout.prompt_length)
+        if facts.get("prefix_lm"):
+            fed[0] -= state.layout.prompt_length  # officially fed in a forward of its own before the first step
+        found.same("fed_per_step", fed, facts["fed_per_step"])
+        found.same("step_fed", fed, tensors["step_fed"])
     found.same("transferred_per_step", moved, facts["transferred_per_step"])
     name = "transferred_with_nonfinite_confidence_per_step"
     if name in facts:
@@ -148,10 +174,15 @@ def compare_steps(case: Case, found: Comparison, recorder: Recorder, state: Stat
     def stacked(part: str, like: str) -> torch.Tensor:
         return torch.stack([getattr(s, part) for s in steps]).reshape(tensors[like].shape)
 
+    predicted = stacked("predicted", "step_x0")
+    if case.kind == "fast_dllm":
+        # The hook records 0 for the rows that it did not run.
+        run = torch.tensor(fed).clamp(max=predicted.shape[1] + len(facts["suffix_ids"] or ()))
+        rows = torch.arange(predicted.shape[1]) - len(facts["suffix_ids"] or ())
+        predicted[(predicted.shape[1] - rows)[None] > run[:, None]] = 0
     found.same("step_tokens", stacked("tokens", "step_tokens"), tensors["step_tokens"])
-    found.same("step_x0", stacked("predicted", "step_x0"), tensors["step_x0"])
+    found.same("step_x0", predicted, tensors["step_x0"])
     found.same("step_transfer", stacked("transferred", "step_transfer"), tensors["step_transfer"])
-    found.same("step_fed", fed, tensors["step_fed"])
     found.same("step_block", [int(s.block[0]) for s in steps], tensors["step_block"])
     found.same("step_i", [int(s.index[0]) for s in steps], tensors["step_i"])
     if "step_conf" in tensors:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from redvtp import Count, RedVTP, Share, load
 from redvtp.cli import generate, main, words
+from redvtp.cli.output import Output
 from redvtp.cli.shapes import text_config, unloaded
 from redvtp.models.llada_v import LladaV
 from redvtp.models.published import HEAD_ROWS, true_layout
@@ -104,6 +105,95 @@ def test_answers_of_another_run_are_refused(folder, work, capsys):
     assert f"{out}, line 1: it holds answers with keep '50%', this run has '25%'" in said
     out.write_text('{"no": "answer"}\n')
     assert f"{out}, line 1: expected an answer of this command" in refused(capsys, *words_)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "precious notes without newline",
+        '{"id": 1, "note": "precious"}',
+        '{"id": 1, "question": "a whole object, but no answer"}',
+        '{"id": [1, "question": "',
+        "\n",
+        "café".encode("latin-1"),
+    ],
+)
+def test_a_file_that_holds_no_answers_is_refused_and_left_as_it_is(folder, work, capsys, monkeypatch, content):
+    monkeypatch.setattr(LladaV, "from_folder", lambda *_, **__: pytest.fail("weights were loaded"))
+    notes = work / "notes.txt"
+    content = content if isinstance(content, bytes) else content.encode()
+    notes.write_bytes(content)
+    said = refused(capsys, "generate", work / "q.jsonl", "And?", "--model", folder, "--out", notes, *SHORT)
+    assert str(notes) in said and "expected" in said
+    assert notes.read_bytes() == content
+
+
+def test_a_last_line_of_ours_is_taken_up_wherever_it_was_cut_off(folder, work, capsys):
+    line = {"id": 'p"é\\', "image": "pages/0.png", "question": "Où?"}
+    (work / "q.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line | {"id": -7}) + "\n")
+    out = work / "out.jsonl"
+    words_ = ["generate", work / "q.jsonl", "--model", folder, "--out", out, *SHORT]
+    call(*words_)
+    whole = out.read_bytes()
+    run = rows(whole.decode())[0]["run"]
+    first, second = whole.splitlines(keepends=True)
+    for answer in (first, second):
+        for end in range(1, len(answer) - 1):
+            out.write_bytes(first + answer[:end])  # also in the middle of a letter of two bytes
+            with Output(out, run) as output:
+                assert len(output.done) == 1
+            assert out.read_bytes() == first
+    out.write_bytes(first + second[:-1])  # only its end is missing
+    with Output(out, run) as output:
+        assert len(output.done) == 2
+    assert out.read_bytes() == whole
+
+
+def test_a_cut_off_line_stays_until_answers_are_written(folder, work, capsys, monkeypatch):
+    out = work / "out.jsonl"
+    words_ = ["generate", work / "q.jsonl", "And?", "--model", folder, "--out", out, *SHORT]
+    call(*words_)
+    out.write_bytes(out.read_bytes()[:-9])
+    before = out.read_bytes()
+
+    def broken(*_, **__):
+        raise OSError("weights cannot be read")
+
+    monkeypatch.setattr(generate, "load", broken)
+    assert call(*words_) == 1
+    assert out.read_bytes() == before
+
+
+def test_another_image_of_the_same_name_is_answered(folder, work, capsys, monkeypatch):
+    out = work / "out.jsonl"
+    more = ["--model", folder, "--out", out, *SHORT]
+    for i, name in enumerate("ab"):
+        (work / name).mkdir()
+        picture(60 + 20 * i, 40, i).save(work / name / "page.png")
+        (work / name / "questions.jsonl").write_text('{"image": "page.png", "question": "Who?"}\n')
+    for source, question in (("page.png", "What?"), (".", "Where?"), ("questions.jsonl", None)):
+        out.unlink(missing_ok=True)
+        for name in "ab":
+            monkeypatch.chdir(work / name)  # the words are the same, what they name is not
+            call("generate", source, *([question] if question else []), *more)
+        found = rows(out.read_text())
+        assert len(found) == 2 and found[0]["id"] == found[1]["id"]
+        assert found[0]["visual_tokens"] != found[1]["visual_tokens"]
+        monkeypatch.chdir(work)
+        capsys.readouterr()
+        for name in "ab":
+            assert call("generate", f"{name}/{source}", *([question] if question else []), *more) == 0
+            assert "1 of 1 are in" in capsys.readouterr().err
+    assert [row["images"] for row in found] == [["page.png"], ["page.png"]]
+
+
+def test_other_evidence_is_answered(folder, work, capsys):
+    out = work / "out.jsonl"
+    words_ = ["generate", work / "e.jsonl", "--model", folder, "--method", "oracle", "--out", out, *SHORT]
+    for box in ([0, 0, 30, 20], [30, 20, 60, 40]):
+        (work / "e.jsonl").write_text(json.dumps({"image": "pages/2.png", "question": "?", "evidence": [box]}) + "\n")
+        call(*words_)
+    assert len(rows(out.read_text())) == 2
 
 
 def test_a_folder_goes_on_past_an_image_that_cannot_be_read(folder, work, capsys):
