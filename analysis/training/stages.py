@@ -67,9 +67,9 @@ _KEPT = Weights(middle=0.1, naming=0.2)
 TAUGHT_STAGES = (
     Stage("distil", 600, pages=8, questions=1, rate=(1.0, 0.03), warmup=20, tower=1.0, distil=True,
           weights=Weights(answer=0.0, middle=0.0, naming=0.0)),
-    Stage("prefix", 900, pages=12, full_pages=16, rate=(0.3, 0.1), warmup=100, full_every=5, prefix=True,
+    Stage("prefix", 1400, pages=12, full_pages=16, rate=(0.4, 0.2), warmup=100, full_every=5, prefix=True,
           weights=_KEPT),
-    Stage("finish", 200, full_pages=16, rate=(0.1, 0.01), full_every=1, prefix=True, weights=_KEPT),
+    Stage("finish", 600, full_pages=16, rate=(0.2, 0.01), full_every=1, prefix=True, weights=_KEPT),
 )
 """For a model that starts from a teacher's weights, and whose prompt is cached."""
 
