@@ -98,12 +98,14 @@ def planned(pruner: Pruner | None, steps: int, layers: int) -> tuple[PlannedCut,
     """
     if pruner is None:
         return ()
-    if not isinstance(pruner.keep, (Share, Count)):
-        raise ValueError(f"{pruner.keep}: how many tokens stay is known only with the scores; give a Share or a Count")
-    cuts = pruner.cuts(steps, layers)
-    for cut in cuts:
+    made = []
+    for cut in () if getattr(pruner, "keeps_all", False) else pruner.cuts(steps, layers):
+        budget = pruner.keep if cut.keep is None else cut.keep
+        if not isinstance(budget, (Share, Count)):
+            raise ValueError(f"{budget}: how many tokens stay is known only with the scores; give a Share or a Count")
         cut.check(steps, layers)
-    return tuple(PlannedCut(cut, pruner.keep, pruner.needs(cut).attention) for cut in cuts)
+        made.append(PlannedCut(cut, budget, pruner.needs(cut).attention))
+    return tuple(made)
 
 
 def forwards(task: Task, plan: Sequence[PlannedCut], layers: int) -> list[Forward]:

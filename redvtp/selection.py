@@ -34,12 +34,15 @@ class Cut:
         layer: after this decoder layer, counted 1..L; None for a cut between forwards.
         until: dropped tokens rejoin, unchanged, before this layer (layer skipping); in-step cuts only.
         lasting: False drops the tokens for this step only; in-step cuts only.
+        keep: what is left of the original visual tokens, where a method's cuts differ in that; None is the
+            method's own budget.
     """
 
     step: int
     layer: int | None = None
     until: int | None = None
     lasting: bool = True
+    keep: Budget | None = None
 
     def check(self, steps: int, layers: int) -> None:
         """Raise ValueError where this cut cannot happen in ``steps`` steps of an ``layers``-layer model."""

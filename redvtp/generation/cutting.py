@@ -35,7 +35,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
         cut.check(settings.most_steps, host.layers)
-        if cut.layer is None and getattr(pruner, "keep", None) == Count(0):
+        if cut.layer is None and Count(0) in (getattr(pruner, "keep", None), cut.keep):
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)
         wanted = {"attention"} if needs.attention else set()

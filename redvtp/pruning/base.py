@@ -95,7 +95,11 @@ class Scored:
         """The selection that ``score [B, n]`` leads to under this method's budget."""
         eligible, protected = self.roles(view.layout, view.visual)
         original = view.original if self.images is None else (eligible & view.valid).sum(1)
-        return top_selection(score, self.keep, original, eligible, protected, view.valid)
+        return top_selection(score, self.budget(view.cut), original, eligible, protected, view.valid)
+
+    def budget(self, cut: Cut) -> Budget:
+        """What the cut leaves: the method's own budget, where the cut has none of its own."""
+        return self.keep if cut.keep is None else cut.keep
 
     def roles(self, layout: Layout, visual: LongTensor) -> tuple[Tensor, Tensor]:
         """``[B, n]`` which visual tokens the budget is about, and which of them are always kept."""

@@ -49,7 +49,7 @@ class ToMe(Scored):
         for b in range(len(view.visual)):
             count = int(view.valid[b].sum())
             size = torch.ones(count) if view.size is None else view.size[b, :count]
-            target = min(self.keep.count(int(view.original[b]), size), count) if count else 0
+            target = min(self.budget(view.cut).count(int(view.original[b]), size), count) if count else 0
             keep, merge, size = merge_to(view.states[b, :count], size, max(1, target))
             keeps.append(keep)
             merges.append(merge)
