@@ -23,7 +23,7 @@ import torch
 from analysis.speed_case import DTYPES, Case, build
 from redvtp.cli.words import budget
 from redvtp.generation import Decoding
-from redvtp.models.base import State
+from redvtp.models.base import Output, State
 from redvtp.models.llava import LlavaHost
 from redvtp.pruning import METHODS, Pruner
 from redvtp.selection import Selection, Share, View
@@ -73,7 +73,7 @@ class Watched:
 
 
 class Probed:
-    """A host whose probes are timed."""
+    """A host whose probes are timed; a forward into which no method looks is left out, and its logits are zeros."""
 
     def __init__(self, host: LlavaHost, clock: Clock) -> None:
         self._host, self._clock = host, clock
@@ -81,11 +81,14 @@ class Probed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._host, name)
 
-    def forward(self, state: State, canvas, logit_rows, probe=None, *rest: Any):
+    def forward(self, state: State, canvas, logit_rows, probe=None, at_layer=None, *rest: Any) -> Output:
         """The host's own."""
+        if probe is None and not at_layer:
+            logits = state.embeds.new_zeros(int(logit_rows.sum()), self._host.config.text_config.vocab_size)
+            return Output(logits.float(), state.layout.real.sum(1).expand(self._host.layers, -1))
         if probe is not None:
             probe.add = self._clock.timed("probe", probe.add)
-        return self._host.forward(state, canvas, logit_rows, probe, *rest)
+        return self._host.forward(state, canvas, logit_rows, probe, at_layer, *rest)
 
 
 def methods(keep: Share, layers: int, names: Sequence[str] | None = None) -> dict[str, Pruner]:
