@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from redvtp import FastV, LladaFastV, Mass, Oracle, Random, RedVTP, Shuffled, ToMe, Uniform
+from redvtp import (
+    SGL,
+    D3ToM,
+    FastV,
+    LladaFastV,
+    MaskKV,
+    Mass,
+    Oracle,
+    Random,
+    RedVTP,
+    Shuffled,
+    Staged,
+    ToMe,
+    Uniform,
+    VNorm,
+    ZipVL,
+)
 
 KEEP = 0.4
 
@@ -21,4 +37,17 @@ CASES = (
     Uniform(keep=0.25, step=0),
     Oracle(keep=KEEP),
     Shuffled(keep=KEEP),
+    ZipVL(keep=Mass(0.7)),
+    ZipVL(keep=KEEP),
+    SGL(keep=KEEP),
+    SGL(keep=KEEP, layer=0, positions="original"),
+    VNorm(keep=KEEP),
+    VNorm(keep=KEEP, layer=1, longest=True),
+    D3ToM(keep=KEEP),
+    D3ToM(keep=KEEP, layer=1, adaptive=True),
+    MaskKV(keep=KEEP),
+    MaskKV(keep=KEEP, importance=(3.0, 1.0, 2.0), alpha=0.5),
+    Staged(keep=KEEP),
+    Staged(keep=Mass(0.7), first=0.8, layer=1, second=2),
+    Staged(keep=0.2, first=None, diversity=0.5, merge=True, prior=True),
 )
