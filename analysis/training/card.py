@@ -85,7 +85,7 @@ CAUSAL = Kind(
 ADAPTED = Kind(
     "Mini LLaDA-V, derived from the autoregressive control",
     _WHAT.format(
-        opening="A masked-diffusion vision-language model that goes on from the weights of the autoregressive control,\n"
+        opening="A masked-diffusion vision-language model that goes on from the autoregressive control's weights,\n"
                 "and answers questions about small rendered pages.",
         decoder="a bidirectional Llama (6 layers x 128, RoPE) that fills masked response tokens") + """
 
@@ -95,8 +95,8 @@ diffusion loss under full attention, without a step between them.""",
     "plain full attention, greedy, under each\nfamily's protocol",
     _FROM_NOTHING + """ Most of that was the control's training; here the
 auxiliary losses had small weights.""",
-    "- All of the control's weights were taken over; its tower stayed as it was. From the first step on, all tokens see\n"
-    "  all, and each masked token is predicted in its own place.\n")
+    "- All of the control's weights were taken over; its tower stayed as it was. From the first step on all tokens\n"
+    "  see all, and each masked token is predicted in its own place.\n")
 TAUGHT = Kind(
     "Mini LaViDa",
     """A masked-diffusion vision-language model with LaViDa's visual tokens and prompt cache, which answers questions
