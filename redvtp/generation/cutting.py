@@ -11,9 +11,10 @@ from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
 from redvtp.generation.settings import Settings
-from redvtp.models.base import Host
+from redvtp.models.base import Host, State, take_columns
 from redvtp.pruning.base import Pruner
-from redvtp.selection import Count, Needs, is_whole
+from redvtp.selection import Count, Cut, Inputs, Needs, is_whole
+from redvtp.sequence import PROMPT, VISUAL
 
 BY_LAYER = ("by_layer", "norms", "by_head", "to_prompt")  # what a probe keeps layer by layer
 
@@ -29,7 +30,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
     if isinstance(pruner, type) or not callable(getattr(pruner, "select", None)):
         raise ValueError(f"prune={pruner!r}: expected a method with its parameters, e.g. RedVTP(keep=0.25), or None")
     cuts = pruner.cuts(settings.most_steps, host.layers)
-    for step in {cut.step for cut in cuts}:
+    for step in sorted({cut.step for cut in cuts}):
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
         passing = any(cut.step == step and not cut.lasting for cut in cuts)
@@ -37,11 +38,12 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
         cut.check(settings.most_steps, host.layers)
+        check_nesting(pruner.name, cut, [other for other in cuts if other.step == cut.step and other.layer is not None])
         if cut.layer is None and Count(0) in (getattr(pruner, "keep", None), cut.keep):
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)
         wanted = {"attention"} if looks(needs) else set()
-        wanted |= {"states"} if needs.states else set()
+        wanted |= {"states"} if needs.states or needs.inputs else set()
         wanted |= {"in_layer"} if cut.layer is not None else set()
         wanted |= {"rejoin"} if cut.until is not None else set()
         if not wanted <= host.can:
@@ -55,6 +57,27 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         for name in needs.extras:
             if name not in extras:
                 raise ValueError(f"{pruner.name} needs the extra {name!r} for each sample; got {sorted(extras)}")
+
+
+def check_nesting(name: str, cut: Cut, others: Sequence[Cut]) -> None:
+    """Refuse a cut inside a step that does not go with the ``others`` there: a second one after its layer, or one
+    within the layers that its tokens skip, whose own tokens do not rejoin by then."""
+    if sum(other.layer == cut.layer for other in others) > 1:
+        raise ValueError(f"{name}: two cuts after layer {cut.layer} of step {cut.step}")
+    for other in others if cut.until is not None else ():
+        if cut.layer < other.layer < cut.until and (other.until is None or other.until > cut.until):
+            raise ValueError(
+                f"{name}: tokens dropped after layer {cut.layer} rejoin before layer {cut.until}, so those dropped "
+                f"after layer {other.layer} must rejoin by then; until={other.until}"
+            )
+
+
+def inputs_of(state: State) -> Inputs:
+    """The embeddings that a state's forward starts from."""
+    visual, text = state.layout.columns_of(VISUAL), state.layout.columns_of(PROMPT)
+    behind = text > visual.max(1, keepdim=True).values if visual.shape[1] else text >= 0
+    question = torch.where(behind.any(1, keepdim=True), behind, text >= 0)
+    return Inputs(take_columns(state.embeds, visual), visual >= 0, take_columns(state.embeds, text), question)
 
 
 def looks(needs: Needs) -> bool:

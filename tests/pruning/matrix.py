@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from redvtp import (
     SGL,
+    VTW,
     D3ToM,
+    DivPrune,
     FastV,
     LladaFastV,
     MaskKV,
     Mass,
     Oracle,
+    Outliers,
+    PyramidDrop,
     Random,
+    Rank,
     RedVTP,
     Shuffled,
+    SparseVLM,
     Staged,
     ToMe,
+    TrimProjector,
     Uniform,
     VNorm,
     ZipVL,
@@ -30,7 +37,18 @@ CASES = (
     LladaFastV(keep=KEEP),
     LladaFastV(keep=KEEP, layer=2, positions="original"),
     FastV(keep=KEEP),
-    FastV(keep=KEEP, layer=1, protect=("newline",)),
+    FastV(keep=KEEP, layer=1, protect=("newline",), rows="prompt+response"),
+    PyramidDrop(keep=KEEP),
+    PyramidDrop(keep=0.6, rows="prompt"),
+    SparseVLM(keep=KEEP),
+    SparseVLM(keep=0.6, recycle=False),
+    SparseVLM(keep=Rank(0.8)),
+    VTW(keep=KEEP),
+    VTW(keep=0.7, positions="original"),
+    TrimProjector(keep=KEEP),
+    TrimProjector(keep=Outliers(0.2), step=1, aggregate=False),
+    DivPrune(keep=KEEP),
+    DivPrune(keep=KEEP, step=1, protect=("newline",)),
     ToMe(keep=KEEP),
     ToMe(keep=0.1, step=0),
     Random(keep=KEEP),
@@ -51,3 +69,19 @@ CASES = (
     Staged(keep=Mass(0.7), first=0.8, layer=1, second=2),
     Staged(keep=0.2, first=None, diversity=0.5, merge=True, prior=True),
 )
+
+
+class Watched:
+    """A host that notes each forward's probe and tokens at each layer."""
+
+    def __init__(self, host) -> None:
+        self._host, self.probes, self.lengths = host, [], []
+
+    def __getattr__(self, name: str):
+        return getattr(self._host, name)
+
+    def forward(self, state, canvas, logit_rows, probe=None, at_layer=None, span=None):
+        output = self._host.forward(state, canvas, logit_rows, probe, at_layer, span)
+        self.probes.append(probe)
+        self.lengths.append(output.lengths)
+        return output

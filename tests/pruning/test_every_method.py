@@ -16,8 +16,9 @@ from redvtp.models.base import compact_positions
 from redvtp.plans import Task, forwards, planned, stages
 from redvtp.pruning import METHODS
 from redvtp.sequence import PROMPT, VISUAL
-from tests.pruning.matrix import CASES
+from tests.pruning.matrix import CASES, Watched
 from tests.redvtp.runs import FAST, assert_same, extras, run
+from tests.tiny import build_lavida
 
 STEPS, LAYERS = FAST["steps"], 3
 
@@ -27,20 +28,9 @@ def method(request):
     return request.param
 
 
-class Watched:
-    """A host that notes each forward's probe and tokens at each layer."""
-
-    def __init__(self, host) -> None:
-        self._host, self.probes, self.lengths = host, [], []
-
-    def __getattr__(self, name: str):
-        return getattr(self._host, name)
-
-    def forward(self, state, canvas, logit_rows, probe=None, at_layer=None, span=None):
-        output = self._host.forward(state, canvas, logit_rows, probe, at_layer, span)
-        self.probes.append(probe)
-        self.lengths.append(output.lengths)
-        return output
+@pytest.fixture(scope="module")
+def lavida():
+    return Model(build_lavida())
 
 
 def plan(method):
@@ -158,6 +148,12 @@ def prompts_rows(model, prompts, method, cuts) -> int:
     """Prompt rows that these cuts want watched."""
     wanted = any("prompt" in method.needs(cut).attention for cut in cuts)
     return int(model.host.begin(prompts, 1).layout.count(PROMPT)) if wanted else 0
+
+
+def test_it_runs_on_lavida_too(lavida, prompts, method):
+    result, plain = run(lavida, prompts[:1], method)[0], run(lavida, prompts[:1])[0]
+    assert len(result.kept) == result.layout.count(VISUAL).item() <= plain.visual_tokens
+    assert result.tokens_fed < plain.tokens_fed
 
 
 def test_a_budget_beyond_the_tokens_is_refused(model, prompts, method):
