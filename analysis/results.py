@@ -233,6 +233,10 @@ class Measurement:
         """Whether the cell is there already, so that asking for it computes nothing."""
         return self._cell_key(cell) in self._kept
 
+    def save(self) -> None:
+        """Writes the result as far as it is, for who may be stopped before its end."""
+        self._write()
+
     def note(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
         """Rows that say what could not be measured, and why: they stand in the result, and the next run tries again."""
         flat = self._flat(cell, rows)

@@ -37,34 +37,29 @@ class Bench:
         self.formula = Formula(self.host.config)
         self._pixels: dict[str, object] = {}
         self._states: dict[tuple, State] = {}
-        self._options: dict[str, Options] = {}
+        self._prepared: dict[str, tuple[LlavaHost, Options]] = {}
 
-    def options(self, variant: str) -> Options:
-        """What the denoising loop is told for a variant; NotAvailable says why there is none.
+    def prepared(self, variant: str) -> tuple[LlavaHost, Options]:
+        """A host for a variant, and what the denoising loop is told; NotAvailable says why there is none.
 
-        A variant that changes the host stays, so that the host is built anew before anything else runs.
+        A variant that changes the host gets one of its own, in place of the last such.
         """
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}")
-        lasting = LASTING & set(self._options)
-        if lasting - {variant} or variant in LASTING and self._options and variant not in self._options:
-            self.rebuild()
-        if variant not in self._options:
+        if variant not in self._prepared:
+            host = self.host
+            if variant in LASTING:
+                for name in LASTING & set(self._prepared):
+                    del self._prepared[name]
+                gc.collect()
+                host = build(self.name, self.scale, self.device)
             try:
-                self._options[variant] = VARIANTS[variant](self.host)
-            except NotAvailable:
+                self._prepared[variant] = host, VARIANTS[variant](host)
+            except (NotAvailable, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever a library says, the rest of the grid goes on
-                self.rebuild()
                 raise NotAvailable(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
-        return self._options[variant]
-
-    def rebuild(self) -> None:
-        """A fresh host; states are of values alone and stay."""
-        self._options.clear()
-        self.host = None
-        gc.collect()
-        self.host = build(self.name, self.scale, self.device)
+        return self._prepared[variant]
 
     def process(self, size: str):
         """Crops of an image as the host's processor makes them, once more each time."""

@@ -61,13 +61,14 @@ def phases(run: Run) -> list[tuple[int, ...]]:
 
 def before_step(bench: Bench, run: Run, step: int) -> Decoding:
     """A run whose next step is like step ``step`` of ``run``; its own first step is taken."""
-    state, options, policy = bench.state(run), bench.options(run.variant), CACHES[run.cache][0]
+    state, policy = bench.state(run), CACHES[run.cache][0]
+    host, options = bench.prepared(run.variant)
     skipped = step - 2
     each = run.response // run.steps
     after = cut_step(run)
-    pruner = pruner_of(run, bench.host.layers, None if after is None else max(1, after - skipped))
+    pruner = pruner_of(run, host.layers, None if after is None else max(1, after - skipped))
     decoding = Decoding(
-        bench.host,
+        host,
         state,
         Settings(length=run.response, steps=run.steps - skipped),
         pruner,
@@ -111,9 +112,11 @@ class Composed:
     Attributes:
         parts: first step and all later ones, in seconds, of each call.
         flops: of the whole run, as the denoising loop counts them.
+        cost: seconds that the last call timed, of the first step and of one at each place.
     """
 
     composed = True
+    cost = 0.0
 
     def __init__(self, bench: Bench, run: Run) -> None:
         self.bench, self.run = bench, run
@@ -128,21 +131,23 @@ class Composed:
 
     def __call__(self) -> float:
         bench, run = self.bench, self.run
-        options = bench.options(run.variant)
-        pruner = pruner_of(run, bench.host.layers)
+        host, options = bench.prepared(run.variant)
+        pruner = pruner_of(run, host.layers)
         state, cache = bench.state(run), CACHES[run.cache][0]
         made: list[Decoding] = []
 
         def first() -> None:
-            made.append(Decoding(bench.host, state, run.settings, pruner, cache=cache, **options))
+            made.append(Decoding(host, state, run.settings, pruner, cache=cache, **options))
             made[0].step()
 
         one = timed(first, bench.device)
-        flops = sum(made[0].flops)
+        flops, self.cost = sum(made[0].flops), one
         made.clear()
         later = 0.0
         for count, walkers in self.phases:
-            later += count * sum(walker() for walker in walkers) / len(walkers)
+            taken = [walker() for walker in walkers]
+            later += count * sum(taken) / len(taken)
+            self.cost += sum(taken)
             flops += sum(self.flops_of(walkers[0], step) for step in walkers[0].steps)
         if not self.flops:
             self.flops = flops
@@ -160,6 +165,7 @@ class Whole:
     """A run from its first step to its last; as Composed. The clock is read once between them, after step 1."""
 
     composed = False
+    cost = 0.0
 
     def __init__(self, bench: Bench, run: Run) -> None:
         self.bench, self.run = bench, run
@@ -168,12 +174,13 @@ class Whole:
 
     def __call__(self) -> float:
         bench, run = self.bench, self.run
-        state, options = bench.state(run), bench.options(run.variant)
-        pruner, cache = pruner_of(run, bench.host.layers), CACHES[run.cache][0]
+        host, options = bench.prepared(run.variant)
+        pruner = pruner_of(run, host.layers)
+        state, cache = bench.state(run), CACHES[run.cache][0]
         made: list[Decoding] = []
 
         def first() -> None:
-            made.append(Decoding(bench.host, state, run.settings, pruner, cache=cache, **options))
+            made.append(Decoding(host, state, run.settings, pruner, cache=cache, **options))
             made[0].step()
 
         results = []
@@ -183,5 +190,6 @@ class Whole:
         self.nfe = max(result.steps for result in results)
         self.committed = sum(int((result.canvas != bench.host.mask_id).sum()) for result in results)
         self.parts.append((one, later))
+        self.cost = one + later
         return one + later
 

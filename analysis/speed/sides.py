@@ -22,9 +22,11 @@ LATER_STEPS = 2
 
 
 class Side(Protocol):
-    """Seconds of one answer at each call; `parts` are step 1 and the rest of each, `flops` of one answer."""
+    """Seconds of one answer at each call; `parts` are step 1 and the rest of each, `flops` of one answer, `cost`
+    the seconds that the last call timed."""
 
     composed: bool
+    cost: float
     parts: list[tuple[float, float]]
     flops: int
     nfe: int
@@ -38,7 +40,7 @@ def side_of(bench: Bench, run: Run, whole: bool) -> Side:
     """What answers as ``run`` says, whole or composed of phases; NotAvailable says why nothing does."""
     if run.method == "official":
         return Official(bench, run, whole)
-    bench.options(run.variant)
+    bench.prepared(run.variant)
     pruner_of(run, bench.host.layers)
     side = Whole(bench, run) if whole else Composed(bench, run)
     return WithMaps(side) if run.attention == "maps" else side
@@ -54,7 +56,7 @@ class WithMaps:
         return getattr(self.side, name)
 
     def __call__(self) -> float:
-        with maps_of(self.side.bench.host):
+        with maps_of(self.side.bench.prepared(self.side.run.variant)[0]):
             return self.side()
 
 
@@ -92,6 +94,7 @@ class Official:
             pass
         first = moments[0] - started
         later = moments[-1] - moments[0]
+        self.cost = first + later
         if len(moments) > 1:
             later *= (run.steps - 1) / (len(moments) - 1)
         self.parts.append((first, later))

@@ -70,8 +70,8 @@ VARIANTS: dict[str, Callable[[LlavaHost], Options]] = {
 }
 """By name: what prepares a host, and returns options of the denoising loop. Raises NotAvailable."""
 
-LASTING = frozenset({"compile", "int8", "fp8"})
-"""Those that change the host, so that it is built anew for whatever comes next."""
+LASTING = frozenset({"fused", "compile", "int8", "fp8"})
+"""Those that change the host, so that each has one of its own."""
 
 
 def offered(option: str, host: LlavaHost) -> Options:
