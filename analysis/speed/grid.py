@@ -30,7 +30,7 @@ class Group:
     Attributes:
         runs: the first is the baseline.
         whole: whether each run goes through all of its steps; else it is composed of phases.
-        kind: "runs"; "stages", of the first run; "processes": ours and the official procedure in processes of their
+        kind: "runs"; "before" and "loop": the stages of the first run; "processes": ours and the official procedure in processes of their
             own, the way to a CPU process's peak memory; "check": the runs whole, to be held against composed ones.
     """
 
@@ -67,8 +67,9 @@ def on_a_gpu() -> Iterator[Group]:
     """True shapes: headline rows of both hosts first, then what explains them."""
     for host in ("llada_v", "lavida"):
         base = Run(host)
-        yield Group(f"{host}: stages", (base,), kind="stages")
+        yield Group(f"{host}: before the loop", (base,), kind="before")
         yield Group(f"{host}: ratios", (base, *(pruned(host, keep) for keep in (0.5, 0.25, 0.75, 0.1))), whole=True)
+        yield Group(f"{host}: stages", (base,), kind="loop")
         yield official(host)
         yield Group(f"{host}: 2 tokens", setting(host, 2, 2), whole=True)
         yield methods(host)
@@ -91,11 +92,12 @@ def on_a_cpu(scale: Scale) -> Iterator[Group]:
     host = "llada_v"
     base, half = Run(host), pruned(host, 0.5)
     headline = (base, half, replace(half, cache="fast_dllm"), pruned(host, 0.25))
-    yield Group(f"{host}: stages", (base,), kind="stages")
+    yield Group(f"{host}: before the loop", (base,), kind="before")
     yield Group(f"{host}: ratios and cache", headline)
     if scale is not TINY:
         yield Group(f"{host}: official, in processes", (pruned(host, 0.25, "official"),), kind="processes")
     yield Group(f"{host}: check", headline, whole=True, kind="check")
+    yield Group(f"{host}: stages", (base,), kind="loop")
     yield Group(f"{host}: more ratios", (base, pruned(host, 0.75), pruned(host, 0.1)))
     yield methods(host)
     yield from caches(host, whole=False)
@@ -104,8 +106,9 @@ def on_a_cpu(scale: Scale) -> Iterator[Group]:
         yield Group(f"{host}: {response} tokens", setting(host, response, steps))
     yield Group(f"{host}: batch 4", batch(host, 4))
     for other in ("lavida",):
-        yield Group(f"{other}: stages", (Run(other),), kind="stages")
+        yield Group(f"{other}: before the loop", (Run(other),), kind="before")
         yield Group(f"{other}: ratios", setting(other, *MAIN))
+        yield Group(f"{other}: stages", (Run(other),), kind="loop")
         yield official(other)
         yield from caches(other, whole=False)
 

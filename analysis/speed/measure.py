@@ -35,6 +35,9 @@ ROUNDS = 10
 SMALLEST = 2.0
 """Seconds below which no group is begun."""
 
+MOST_CHECKS = 3
+"""Rounds in which composed runs are held against whole ones."""
+
 NO_TIME = "no time left"
 
 
@@ -114,14 +117,14 @@ class Harness:
                 if run in reasons:
                     self.runs.note({"group": owner}, [absent(run, reasons[run])])
             for group in unmeasured:
-                if group.kind == "stages":
+                if group.kind in ("before", "loop"):
                     self.stages.note({"group": group.name}, self.no_stages(group))
         return self.runs.result, self.stages.result
 
     def measure_group(self, group: Group, reasons: dict[Run, str]) -> bool:
         """One group; what could not be measured of it, and why, is added to ``reasons``."""
         try:
-            if group.kind == "stages":
+            if group.kind in ("before", "loop"):
                 self.stage_cells(group)
             elif group.kind == "check":
                 self.stage_check(group)
@@ -140,15 +143,23 @@ class Harness:
     def stage_cells(self, group: Group) -> None:
         """The stages of the group's run; later groups read from them what stands before the loop."""
         run = group.runs[0]
-        cell = {"group": group.name}
-        rows = self.computed(self.stages, cell, group, lambda: measure_stages(self.bench_of(run.host), run, self.rounds))
-        self.note_stages(run, rows)
 
-    def note_stages(self, run: Run, rows: Sequence[Row]) -> None:
-        """Image processing and vision stand before each answer; a matrix product is the device's ceiling."""
-        seconds = {row["stage"]: row for row in rows}
-        self.ceiling[run.host] = seconds[stages.PRODUCT]["flops_per_second"]
-        self.before[run.host, run.image] = seconds[stages.PROCESSING]["seconds"] + seconds[stages.VISION]["seconds"]
+        def compute() -> list[Row]:
+            bench, ceiling = self.bench_of(run.host), self.ceiling.get(run.host)
+            if group.kind == "before":
+                return stages.measure_before(bench, run, self.rounds)
+            if ceiling is None:
+                raise NothingMeasured({run: "the matrix product beside it was not measured"})
+            # The stages of a round come to about ten first steps, at half of the device's rate.
+            if 10 * (1 + self.rounds) * language_flops(bench, run).first / (0.5 * ceiling) > self.clock.left():
+                raise NothingMeasured({run: self.clock.why})
+            return stages.measure_loop(bench, run, self.rounds, ceiling)
+
+        rows = self.computed(self.stages, {"group": group.name}, group, compute)
+        if group.kind == "before":
+            seconds = {row["stage"]: row for row in rows}
+            self.ceiling[run.host] = seconds[stages.PRODUCT]["flops_per_second"]
+            self.before[run.host, run.image] = sum(seconds[name]["seconds"] for name in (stages.PROCESSING, stages.VISION))
 
     def no_stages(self, group: Group) -> list[Row]:
         """Rows of stages that were not measured."""
@@ -156,7 +167,7 @@ class Harness:
         return [
             {"host": run.host, "image": run.image, "response": run.response, "stage": stage, "keep": 1.0,
              "measured": False, "why": self.clock.why, "seconds": None}
-            for stage in stages.STAGES
+            for stage in (stages.BEFORE if group.kind == "before" else stages.LOOP)
         ]  # fmt: skip
 
     def stage_check(self, group: Group) -> None:
@@ -172,10 +183,10 @@ class Harness:
         known = [run for run in group.runs if run in self.composed]
         if not known:
             raise NothingMeasured(dict.fromkeys(group.runs, "its composition was not measured"))
-        rounds = max(1, min(3, self.rounds))
         sides = {run: side_of(bench, run, whole=True) for run in known}
-        expected = sum(self.composed[run] for run in known) * (rounds + 0.2)
-        if expected > self.clock.left():
+        once = 1.2 * sum(self.composed[run] for run in known)
+        rounds = min(MOST_CHECKS, self.rounds, int(min(self.clock.left() / once, MOST_CHECKS)))
+        if rounds < 1:
             raise NothingMeasured(dict.fromkeys(group.runs, self.clock.why))
         found = compare({run.name: side for run, side in sides.items()}, rounds, warmup=0, device=self.device)
         for run in known:
@@ -228,7 +239,8 @@ class Harness:
             why[last] = self.clock.why
             del sides[last], seconds[last]
         if runs[0] not in sides or len(sides) == 1 and len(runs) > 1 and self.owners[runs[0]] != group.name:
-            raise NothingMeasured({run: why.get(run, why.get(runs[0], self.clock.why)) for run in runs})
+            mine = [run for run in runs if self.owners[run] == group.name]
+            raise NothingMeasured({run: why.get(run, why.get(runs[0], self.clock.why)) for run in mine})
         for side in sides.values():
             side.parts.clear()
         found = compare(
@@ -296,11 +308,6 @@ class Harness:
         rows = into.cell(cell, compute)
         into.save()
         return rows
-
-
-def measure_stages(bench: Bench, run: Run, rounds: int) -> list[Row]:
-    """As analysis.speed.stages has it."""
-    return stages.measure_stages(bench, run, rounds)
 
 
 def same_run(row: Row, run: Run) -> bool:

@@ -7,7 +7,7 @@ book-keeping included. Scoring is timed three ways: without, by the probe, and w
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -38,7 +38,8 @@ TOLERANCES = dict.fromkeys(
         "composed_seconds", "composed_over_whole", "warmup", "rounds", "device", "threads",
     )
 )  # fmt: skip
-STAGES = (PRODUCT, PROCESSING, VISION, FIRST, PROBED, MAPPED, LOOP_FIRST, LOOP_CUT, LATER, HEAD, SAMPLING)
+BEFORE = (PRODUCT, PROCESSING, VISION)
+LOOP = (FIRST, PROBED, MAPPED, LOOP_FIRST, LOOP_CUT, LATER, HEAD, SAMPLING)
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,14 @@ class Stage:
     tokens: int | None = None
 
 
-def stages_of(bench: Bench, run: Run) -> Iterator[Stage]:
-    """The stages of an unpruned ``run``, and its later steps at each ratio."""
+def before_loop(bench: Bench, run: Run) -> Iterator[Stage]:
+    """What is done once, before any step."""
+    yield Stage(PROCESSING, lambda: bench.process(run.image))
+    yield Stage(VISION, lambda: bench.encode(run.image, run.response), flops=vision_flops(bench, run))
+
+
+def in_loop(bench: Bench, run: Run) -> Iterator[Stage]:
+    """The steps of an unpruned ``run``, its later steps at each ratio, and what a step ends with."""
     host, state, canvas = bench.host, bench.state(run), bench.canvas(run)
     rows = torch.ones_like(canvas, dtype=torch.bool)
     text, layers, first = host.config.text_config, host.layers, state.layout.prompt_length
@@ -65,8 +72,6 @@ def stages_of(bench: Bench, run: Run) -> Iterator[Stage]:
         lengths = torch.full((layers, 1), one.layout.length)
         return sum(forward_flops(text, lengths, torch.tensor([asked]), masked))
 
-    yield Stage(PROCESSING, lambda: bench.process(run.image))
-    yield Stage(VISION, lambda: bench.encode(run.image, masked), flops=vision_flops(bench, run))
     whole, scoring = cost(state, masked), layers * scoring_flops(text, masked, length)
     about = {"tokens": length}
     yield Stage(FIRST, lambda: host.forward(state, canvas, rows), flops=whole, **about)
@@ -120,29 +125,41 @@ def cut_state(bench: Bench, run: Run, state: State) -> State:
 
 
 @torch.no_grad()
-def measure_stages(bench: Bench, run: Run, rounds: int) -> list[dict]:
-    """A row for each stage; all take turns, but for the matrix product, which goes first."""
-    where = {"host": run.host, "image": run.image, "response": run.response}
+def measure_before(bench: Bench, run: Run, rounds: int) -> list[dict]:
+    """Rows of a large matrix product, by itself, and of what stands before the loop."""
     product, flops = matrix_product(bench.device, bench.scale.dtype, rounds, product_side(bench))
     ceiling = flops / product.median
-    rows = [where | row(PRODUCT, 1.0, product.seconds, flops, ceiling) | {"peak_bytes": None}]
-    stages = list(stages_of(bench, run))
-    peaks: dict[Stage, int | None] = {}
+    rows = in_turn(bench, run, list(before_loop(bench, run)), rounds, ceiling)
+    about = {"host": run.host, "image": run.image, "response": run.response, "peak_bytes": None}
+    protocol = {name: rows[0][name] for name in ("rounds", "order", "synchronised", "device", "threads")}
+    return [about | row(PRODUCT, 1.0, product.seconds, flops, ceiling) | protocol | {"warmup": 3}, *rows]
+
+
+@torch.no_grad()
+def measure_loop(bench: Bench, run: Run, rounds: int, ceiling: float) -> list[dict]:
+    """Rows of the stages of the loop; ``ceiling`` is a large matrix product's FLOP/s."""
+    return in_turn(bench, run, list(in_loop(bench, run)), rounds, ceiling)
+
+
+def in_turn(bench: Bench, run: Run, stages: Sequence[Stage], rounds: int, ceiling: float) -> list[dict]:
+    """A row for each of the stages, which take turns."""
+    peaks: list[int | None] = []
     for stage in stages:  # the warm-up
         reset_peak_memory(bench.device)
         stage.call()
-        peaks[stage] = peak_memory(bench.device) if bench.device != "cpu" else None
+        peaks.append(peak_memory(bench.device) if bench.device != "cpu" else None)
     sides = {
         f"{place} {stage.name}": lambda call=stage.call: timed(call, bench.device)
         for place, stage in enumerate(stages)
     }
     found = compare(sides, rounds, warmup=0, device=bench.device, warmed=1)
-    protocol = asdict(found.protocol)
-    rows[0] |= protocol
-    for stage, timing in zip(stages, found.sides.values(), strict=True):
-        about = {"peak_bytes": peaks[stage], "tokens": stage.tokens}
-        rows.append(where | row(stage.name, stage.keep, timing.seconds, stage.flops, ceiling) | about | protocol)
-    return rows
+    return [
+        {"host": run.host, "image": run.image, "response": run.response}
+        | row(stage.name, stage.keep, timing.seconds, stage.flops, ceiling)
+        | {"peak_bytes": peak, "tokens": stage.tokens}
+        | asdict(found.protocol)
+        for stage, timing, peak in zip(stages, found.sides.values(), peaks, strict=True)
+    ]
 
 
 def product_side(bench: Bench) -> int | None:
