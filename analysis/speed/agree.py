@@ -75,6 +75,8 @@ def report(one: Path, other: Path) -> int:
     for item in beyond:
         print(f"{item.name} of {item.where}: {item.one:.4g} and {item.other:.4g}, {item.relative:.1%} apart")
     most = found[0]
-    print(f"{len(found)} ratios, {len(beyond)} more than {LIMIT:.0%} apart; the largest difference is {most.relative:.1%} "
-          f"({most.name} of {most.where})")  # fmt: skip
+    print(
+        f"{len(found)} ratios, {len(beyond)} more than {LIMIT:.0%} apart; the largest difference is "
+        f"{most.relative:.1%} ({most.name} of {most.where})"
+    )
     return 1 if beyond else 0

@@ -78,7 +78,7 @@ class Scale:
 
 TRUE = Scale("true", "true 8B shapes", 4096, 32, 32, 12288, None, (1152, 26, 16, 4304), dtype="bfloat16")
 REDUCED = Scale("reduced", "8 layers of width 512", 512, 8, 8, 1536, 126464, (192, 4, 4, 768))
-SMALL = Scale("small", "4 layers of width 128", 128, 4, 4, 384, 8192, (32, 2, 2, 64), crop=168, image="1024x1024")
+SMALL = Scale("small", "4 layers of width 256", 256, 4, 4, 768, 8192, (64, 2, 2, 128), crop=168)
 TINY = Scale("tiny", "2 layers of width 32", 32, 2, 2, 64, 512, (16, 1, 2, 32), crop=84, image="256x256")
 SCALES = {scale.name: scale for scale in (TRUE, REDUCED, SMALL, TINY)}
 

@@ -30,8 +30,9 @@ class Group:
     Attributes:
         runs: the first is the baseline.
         whole: whether each run goes through all of its steps; else it is composed of phases.
-        kind: "runs"; "before" and "loop": the stages of the first run; "processes": ours and the official procedure in processes of their
-            own, the way to a CPU process's peak memory; "check": the runs whole, to be held against composed ones.
+        kind: "runs"; "before" and "loop": the stages of the first run; "processes": ours and the official procedure
+            in processes of their own, the way to a CPU process's peak memory; "check": the runs whole, to be held
+            against composed ones.
     """
 
     name: str
@@ -104,13 +105,13 @@ def on_a_cpu(scale: Scale) -> Iterator[Group]:
     yield variants(host, TRIED)
     for response, steps in ((2, 2), (16, 16), (96, 48), (128, 128)):
         yield Group(f"{host}: {response} tokens", setting(host, response, steps))
-    yield Group(f"{host}: batch 4", batch(host, 4))
-    for other in ("lavida",):
-        yield Group(f"{other}: before the loop", (Run(other),), kind="before")
-        yield Group(f"{other}: ratios", setting(other, *MAIN))
-        yield Group(f"{other}: stages", (Run(other),), kind="loop")
-        yield official(other)
-        yield from caches(other, whole=False)
+    yield from (Group(f"{host}: batch {size}", batch(host, size)) for size in (2, 4))
+    host = "lavida"
+    yield Group(f"{host}: before the loop", (Run(host),), kind="before")
+    yield Group(f"{host}: ratios", setting(host, *MAIN))
+    yield Group(f"{host}: stages", (Run(host),), kind="loop")
+    yield official(host)
+    yield from caches(host, whole=False)
 
 
 def setting(host: str, response: int, steps: int) -> tuple[Run, ...]:

@@ -12,6 +12,7 @@ had no time left, goes on where it was.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import time
@@ -159,7 +160,8 @@ class Harness:
         if group.kind == "before":
             seconds = {row["stage"]: row for row in rows}
             self.ceiling[run.host] = seconds[stages.PRODUCT]["flops_per_second"]
-            self.before[run.host, run.image] = sum(seconds[name]["seconds"] for name in (stages.PROCESSING, stages.VISION))
+            once = (stages.PROCESSING, stages.VISION)
+            self.before[run.host, run.image] = sum(seconds[name]["seconds"] for name in once)
 
     def no_stages(self, group: Group) -> list[Row]:
         """Rows of stages that were not measured."""
@@ -211,13 +213,7 @@ class Harness:
             runs = group.runs if part == 0 else (base, *(run for run in missing if run != base))
             why: dict[Run, str] = {}
 
-            def compute(runs: tuple[Run, ...] = runs, wanted: tuple = tuple(missing)) -> list[Row]:
-                found = self.time_runs(group, runs, why)
-                rows = [row for row in found if any(same_run(row, run) for run in wanted)]
-                if not rows:
-                    raise NothingMeasured({run: why.get(run, self.clock.why) for run in wanted})
-                return rows
-
+            compute = functools.partial(self.wanted_rows, group, runs, tuple(missing), why)
             rows = self.computed(self.runs, cell, group, compute)
             for row in rows:
                 if row["composed"]:
@@ -227,6 +223,16 @@ class Harness:
             if not late:
                 break
         reasons.update((run, why[run]) for run in missing)
+
+    def wanted_rows(
+        self, group: Group, runs: Sequence[Run], wanted: Sequence[Run], why: dict[Run, str]
+    ) -> list[Row]:
+        """As `time_runs`, of the ``wanted`` runs alone; NothingMeasured without any."""
+        found = self.time_runs(group, runs, why)
+        rows = [row for row in found if any(same_run(row, run) for run in wanted)]
+        if not rows:
+            raise NothingMeasured({run: why.get(run, self.clock.why) for run in wanted})
+        return rows
 
     def time_runs(self, group: Group, runs: Sequence[Run], why: dict[Run, str]) -> list[Row]:
         """Rows of the runs that could be timed; of the others ``why`` not."""

@@ -12,8 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from analysis.speed.bench import Bench
 from analysis.speed.cases import CACHES, NotAvailable, Run, cut_step, pruner_of
 from redvtp.caching import CachePolicy, Moment

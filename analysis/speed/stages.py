@@ -14,8 +14,8 @@ import torch
 from torch import LongTensor, Tensor
 
 from analysis.speed.bench import Bench
-from analysis.speed.ceiling import matrix_product
 from analysis.speed.cases import RATIOS, Run, pruned, pruner_of
+from analysis.speed.ceiling import matrix_product
 from analysis.speed.maps import maps_of
 from analysis.speed.sides import vision_flops
 from redvtp.attention import AttentionProbe
