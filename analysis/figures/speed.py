@@ -264,8 +264,11 @@ def sentence(found: Result) -> str:
             told.append(f"with Fast-dLLM's cache and r = 50% it is {cached['decoding_speedup']:.2f}x as fast")
         lines.append(f"- {label}, {MAIN[0]} tokens in {MAIN[1]} steps: {'; '.join(told) or 'not measured'}.")
     absent = int((~rows["measured"].astype(bool)).sum())
-    lines.append(f"- {len(rows) - absent} of {len(rows)} runs were measured on {found.provenance['device']}"
-                 f" ({found.provenance['params']['words']}); the others stand in the table with the reason.")  # fmt: skip
+    about = found.provenance
+    lines.append(
+        f"- {len(rows) - absent} of {len(rows)} runs were measured on {about['device']} ({about['params']['words']}); "
+        "the others stand in the table with the reason."
+    )
     if found.provenance["link"] != "speed":
         lines.append("- A reduced shape on a CPU shows how it is measured, and nothing about 8B times on a GPU.")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 
 from analysis.flop_pieces import Formula
 from analysis.speed.cases import TEXT_BEFORE, TEXT_BEHIND, NotAvailable, Run, Scale
-from analysis.speed.variants import LASTING, VARIANTS, Options
+from analysis.speed.variants import VARIANTS, Prepared
 from redvtp.model import HOSTS
 from redvtp.models.base import State
 from redvtp.models.llava import IMAGE_TOKEN_ID, LlavaHost
@@ -37,29 +37,32 @@ class Bench:
         self.formula = Formula(self.host.config)
         self._pixels: dict[str, object] = {}
         self._states: dict[tuple, State] = {}
-        self._prepared: dict[str, tuple[LlavaHost, Options]] = {}
+        self._prepared: dict[str, Prepared] = {}
+        self._own: tuple[str, LlavaHost] | None = None
 
-    def prepared(self, variant: str) -> tuple[LlavaHost, Options]:
-        """A host for a variant, and what the denoising loop is told; NotAvailable says why there is none.
-
-        A variant that changes the host gets one of its own, in place of the last such.
-        """
+    def prepared(self, variant: str) -> Prepared:
+        """A host for a variant, and what the denoising loop is told; NotAvailable says why there is none."""
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}")
         if variant not in self._prepared:
-            host = self.host
-            if variant in LASTING:
-                for name in LASTING & set(self._prepared):
-                    del self._prepared[name]
-                gc.collect()
-                host = build(self.name, self.scale, self.device)
             try:
-                self._prepared[variant] = host, VARIANTS[variant](host)
+                self._prepared[variant] = VARIANTS[variant](self)
             except (NotAvailable, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever a library says, the rest of the grid goes on
                 raise NotAvailable(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
         return self._prepared[variant]
+
+    def own(self, name: str, **options: object) -> LlavaHost:
+        """A host beside the plain one for variants that change theirs; the one before it, of another name, goes."""
+        if self._own is None or self._own[0] != name:
+            if self._own is not None:
+                gone = self._own[1]
+                self._prepared = {key: value for key, value in self._prepared.items() if value[0] is not gone}
+                self._own = gone = None
+                gc.collect()
+            self._own = name, build(self.name, self.scale, self.device, **options)
+        return self._own[1]
 
     def process(self, size: str):
         """Crops of an image as the host's processor makes them, once more each time."""
@@ -96,15 +99,16 @@ class Bench:
         return canvas
 
 
-def build(host: str, scale: Scale, device: str) -> LlavaHost:
-    """The host with transformers' own random initial weights, made on the device in their dtype."""
+def build(host: str, scale: Scale, device: str, **options: object) -> LlavaHost:
+    """The host, with options of its class, and transformers' own random initial weights, made on the device in their
+    dtype."""
     kind, official = HOSTS[host], scale.official(host)
     torch.manual_seed(0)
     with default_dtype(getattr(torch, scale.dtype)), torch.device(device):
         model = LlavaOnevisionForConditionalGeneration(kind.translate(official))
     last = model.config.text_config.vocab_size - 1
     banned = tuple(range(last - BANNED, last)) if kind.banned_tokens else ()
-    made = kind(model, mask_id=last, banned_ids=banned)
+    made = kind(model, mask_id=last, banned_ids=banned, **options)
     for name, value in model.named_parameters():
         if value.dim() > 1 and "embed" not in name and value.std() == 0:
             raise ValueError(f"{name} is constant: time may depend on that")

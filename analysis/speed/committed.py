@@ -13,7 +13,7 @@ from analysis.speed.measure import NAME, ROUNDS, STAGES, Harness
 MINUTES_ON_A_GPU = 9.0
 QUICK = ("before the loop", "ratios and cache", "check", "stages", "more ratios", "2 tokens", "batch 2")
 LEFT_OUT = ("official", "official, in processes", "prefix_dlm", "dllm_cache", "fast_dllm, 2 blocks",
-            "fast_dllm dual, 2 blocks", "fused, graphs, compile, int8, fp8")  # fmt: skip
+            "fast_dllm dual, 2 blocks", "variants")  # fmt: skip
 """Of the groups on a CPU; `python -m analysis.efficiency --profile mini` has them all."""
 
 

@@ -19,7 +19,7 @@ SIZES = ("336x336", "640x480", "1280x720", "1700x2200")
 """Images beside the main one: a small picture, a photograph, a screen, a page at 200 dpi."""
 
 BATCHES = (2, 4, 8, 16, 32)
-TRIED = ("fused", "graphs", "compile", "int8", "fp8")
+TRIED = ("fused", "graphs", "fused, graphs", "compile", "int8", "fp8")
 assert set(TRIED) | {"plain"} == set(VARIANTS)
 
 
@@ -78,7 +78,7 @@ def on_a_gpu() -> Iterator[Group]:
         yield from caches(host, whole=True)
         yield Group(f"{host}: 96 tokens", setting(host, 96, 48))
         yield Group(f"{host}: check", (pruned(host, 0.25, response=96, steps=48),), whole=True, kind="check")
-        yield variants(host, ("fused", "graphs"))
+        yield variants(host, ("fused", "graphs", "fused, graphs"))
     for host in ("llada_v", "lavida"):
         yield Group(f"{host}: 128 tokens", setting(host, 128, 128))
         yield Group(f"{host}: 16 tokens", setting(host, 16, 16))
@@ -139,7 +139,7 @@ def caches(host: str, whole: bool) -> Iterator[Group]:
 def variants(host: str, names: tuple[str, ...]) -> Group:
     """Other ways to run the network, unpruned and pruned."""
     tried = [replace(run, variant=name) for name in names for run in (Run(host), pruned(host, 0.5), pruned(host, 0.25))]
-    return Group(f"{host}: {', '.join(names)}", (Run(host), *tried))
+    return Group(f"{host}: {'variants' if len(names) > 1 else names[0]}", (Run(host), *tried))
 
 
 def methods(host: str) -> Group:

@@ -8,14 +8,12 @@ tokens committed which would have been committed by then, and whose first step, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.speed.bench import Bench
 from analysis.speed.cases import CACHES, NotAvailable, Run, cut_step, pruner_of
 from redvtp.caching import CachePolicy, Moment
-from redvtp.flops import head_flops
 from redvtp.generation import Decoding, Settings
 from redvtp.models.base import Span
 from redvtp.timing import timed
@@ -85,9 +83,8 @@ class Walker:
         self.bench, self.run, self.steps = bench, run, steps[start:]
         self.place = 0
         self.decoding: Decoding | None = None
-        self.at = 0                # the step that the run is about to take
-        self.flops = 0             # of the last step taken
-        self.step = self.steps[0]  # the last step taken
+        self.at = 0  # the step that the run is about to take
+        self.seen: dict[int, int] = {}  # FLOPs of the first step taken
 
     def __call__(self) -> float:
         """Seconds of the next step."""
@@ -95,9 +92,11 @@ class Walker:
         if self.decoding is None or self.at != wanted:
             self.decoding = None  # frees its memory first
             self.decoding = before_step(self.bench, self.run, wanted)
-        before = sum(self.decoding.flops)
+        before = 0 if self.seen else flops_of(self.decoding)
         seconds = timed(self.decoding.step, self.bench.device)
-        self.flops, self.step, self.at = sum(self.decoding.flops) - before, wanted, wanted + 1
+        if not self.seen:
+            self.seen[wanted] = flops_of(self.decoding) - before
+        self.at = wanted + 1
         self.place = (self.place + 1) % len(self.steps)
         if self.place == 0:
             self.decoding = None
@@ -139,24 +138,31 @@ class Composed:
             made[0].step()
 
         one = timed(first, bench.device)
-        flops, self.cost = sum(made[0].flops), one
+        flops = 0 if self.flops else flops_of(made[0])
+        self.cost = one
         made.clear()
         later = 0.0
         for count, walkers in self.phases:
             taken = [walker() for walker in walkers]
             later += count * sum(taken) / len(taken)
             self.cost += sum(taken)
-            flops += sum(self.flops_of(walkers[0], step) for step in walkers[0].steps)
-        if not self.flops:
-            self.flops = flops
+            flops += 0 if self.flops else phase_flops(walkers)
+        self.flops = self.flops or flops
         self.parts.append((one, later))
         return one + later
 
-    def flops_of(self, walker: Walker, step: int) -> int:
-        """Of one step of a phase, from one that was taken: only the rows of the head differ."""
-        config, each = self.bench.host.config.text_config, self.run.response // self.run.steps
-        rows = (walker.step - step) * each
-        return walker.flops + int(math.copysign(head_flops(config, abs(rows)), rows)) * self.run.batch
+
+def flops_of(decoding: Decoding) -> int:
+    """Of all steps so far, of all samples."""
+    return sum(result.flops for result in decoding.results())
+
+
+def phase_flops(walkers: Sequence[Walker]) -> int:
+    """Of all steps of a phase, exactly: from one to the next they fall by as many rows of the head."""
+    steps = walkers[0].steps
+    (first, flops), (last, other) = (next(iter(walkers[place].seen.items())) for place in (0, -1))
+    each = (other - flops) // (last - first) if last > first else 0
+    return sum(flops + each * (step - first) for step in steps)
 
 
 class Whole:

@@ -6,10 +6,11 @@ the reason. A new one is a function here and a line in `VARIANTS`.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,89 +18,90 @@ from analysis.speed.cases import NotAvailable
 from redvtp.generation import Decoding
 from redvtp.models.llava import LlavaHost
 
-Options = dict[str, Any]
+if TYPE_CHECKING:
+    from analysis.speed.bench import Bench
+
+Prepared = tuple[LlavaHost, dict[str, Any]]
+"""A host, and what the denoising loop is told."""
+
+GRAPHS, QUANTIZE = "redvtp.graphs", "redvtp.quantize"
 
 
-def plain(host: LlavaHost) -> Options:
+def plain(bench: Bench) -> Prepared:
     """As a user gets it without asking."""
-    return {}
+    return bench.host, {}
 
 
-def fused(host: LlavaHost) -> Options:
+def fused(bench: Bench) -> Prepared:
     """Projections of the same input in one product."""
-    return offered("fused", host)
+    if "fused" not in inspect.signature(LlavaHost.__init__).parameters:
+        raise NotAvailable("the hosts have no option fused")
+    return bench.own("fused", fused=True), {}
 
 
-def graphs(host: LlavaHost) -> Options:
+def graphs(bench: Bench) -> Prepared:
     """Forwards captured as CUDA graphs and replayed."""
-    if host.device.type != "cuda":
+    return with_graphs(bench, plain)
+
+
+def fused_graphs(bench: Bench) -> Prepared:
+    """Both."""
+    return with_graphs(bench, fused)
+
+
+def with_graphs(bench: Bench, variant: Callable[[Bench], Prepared]) -> Prepared:
+    """Another variant with CUDA graphs; captured forwards stay with its host."""
+    if "graphs" not in inspect.signature(Decoding.__init__).parameters or not importlib.util.find_spec(GRAPHS):
+        raise NotAvailable("the denoising loop has no option graphs")
+    if torch.device(bench.device).type != "cuda":
         raise NotAvailable("CUDA graphs need a CUDA GPU")
-    return offered("graphs", host)
+    host, options = variant(bench)
+    return host, options | {"graphs": importlib.import_module(GRAPHS).Graphs(host)}
 
 
-def compiled(host: LlavaHost) -> Options:
-    """Each decoder layer through torch.compile; the host stays so."""
-    if host.device.type != "cuda":
+def compiled(bench: Bench) -> Prepared:
+    """Each decoder layer through torch.compile."""
+    if torch.device(bench.device).type != "cuda":
         raise NotAvailable("compiled layers are measured on a CUDA GPU only")
     if importlib.util.find_spec("triton") is None:
         raise NotAvailable("triton, which torch.compile needs on a GPU, is not installed")
+    host = bench.own("compile")
     for layer in host.decoder.layers:
         layer.compile(dynamic=True)
-    return {}
+    return host, {}
 
 
-def int8(host: LlavaHost) -> Options:
-    """Weights in 8-bit integers, activations as they are; the host stays so."""
-    return quantised(host, "Int8WeightOnlyConfig")
+def int8(bench: Bench) -> Prepared:
+    """Weights in 8-bit integers: another network, by rounding."""
+    return quantised(bench, "int8")
 
 
-def fp8(host: LlavaHost) -> Options:
-    """Weights and activations in 8-bit floating point; the host stays so."""
-    if host.device.type != "cuda" or torch.cuda.get_device_capability(host.device) < (8, 9):
+def fp8(bench: Bench) -> Prepared:
+    """Weights in 8-bit floating point: another network, by rounding."""
+    device = torch.device(bench.device)
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
         raise NotAvailable("8-bit floating-point products need a GPU that has them (compute capability 8.9 or more)")
-    return quantised(host, "Float8DynamicActivationFloat8WeightConfig")
+    return quantised(bench, "fp8")
 
 
-VARIANTS: dict[str, Callable[[LlavaHost], Options]] = {
+def quantised(bench: Bench, scheme: str) -> Prepared:
+    """The decoder's weights by the package's own quantisation."""
+    if importlib.util.find_spec(QUANTIZE) is None:
+        raise NotAvailable("this package quantises no weights")
+    if importlib.util.find_spec("torchao") is None:
+        raise NotAvailable("torchao is not installed")
+    host = bench.own(scheme)
+    importlib.import_module(QUANTIZE).quantize_weights(host, scheme)
+    return host, {}
+
+
+VARIANTS: dict[str, Callable[[Bench], Prepared]] = {
     "plain": plain,
     "fused": fused,
     "graphs": graphs,
+    "fused, graphs": fused_graphs,
     "compile": compiled,
     "int8": int8,
     "fp8": fp8,
 }
-"""By name: what prepares a host, and returns options of the denoising loop. Raises NotAvailable."""
-
-LASTING = frozenset({"fused", "compile", "int8", "fp8"})
-"""Those that change the host, so that each has one of its own."""
-
-
-def offered(option: str, host: LlavaHost) -> Options:
-    """The option where the denoising loop has it; a host that has a switch of that name is told.
-
-    Raises:
-        NotAvailable: neither has it.
-    """
-    if option in inspect.signature(Decoding.__init__).parameters:
-        return {option: True}
-    switch = getattr(host, f"use_{option}", None)
-    if callable(switch):
-        switch()
-        return {}
-    raise NotAvailable(f"neither the denoising loop nor the host has an option {option}")
-
-
-def quantised(host: LlavaHost, config: str) -> Options:
-    """The decoder's linear layers by torchao.
-
-    Raises:
-        NotAvailable: torchao is not installed, or lacks that configuration.
-    """
-    if importlib.util.find_spec("torchao") is None:
-        raise NotAvailable("torchao is not installed")
-    from torchao import quantization
-
-    if not hasattr(quantization, config):
-        raise NotAvailable(f"this torchao has no {config}")
-    quantization.quantize_(host.decoder, getattr(quantization, config)())
-    return {}
+"""By name: what prepares a host. Raises NotAvailable."""
