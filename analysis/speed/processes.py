@@ -49,7 +49,7 @@ def in_processes(
             return last[side]["seconds"]
 
         once = sum(ask(side) for side in workers)
-        rounds = min(rounds, int((seconds - once) / (1.1 * once)))
+        rounds = int(min(rounds, (seconds - once) / (1.1 * once)))
         if rounds < FEWEST:
             return []
         found = compare({side: lambda side=side: ask(side) for side in workers}, rounds, 0, bench.device, warmed=1)
