@@ -7,6 +7,9 @@ time. Peak memory is each process's own, interpreter and weights included. The l
 same_tokens (and the same visual tokens kept), speedup and memory_ratio (ours over the reference's), the
 speed-up over our own loop without pruning, and what the attention probe adds to step 1's forward.
 
+With ``--profile speed`` or ``--profile mini`` the whole harness runs instead (see analysis.speed.measure), and
+``--agree DIR_A DIR_B`` compares two of its runs.
+
 Our sides run fp32 products on a CPU through oneDNN, as the host does by default; the reference has torch's own
 linear layers, as the official code has. ``--stock`` takes that part of the difference away.
 """
@@ -21,10 +24,14 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from analysis import provenance
 from analysis.profiles import run_context
 from analysis.results import Measurement
+from analysis.speed import agree
+from analysis.speed.command import MINUTES, run_harness
+from analysis.speed.measure import ROUNDS
 from analysis.speed_case import DTYPES, Case
 from analysis.speed_worker import Worker
 from redvtp.timing import compare
@@ -134,12 +141,21 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m analysis.efficiency", description=__doc__.strip().splitlines()[0]
     )
     found.add_argument("--against", default="reference", choices=BASELINES, help="what ours is compared with")
-    found.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    found.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu; with --profile speed: cuda)")
     found.add_argument("--quick", action="store_true", help="a tiny shape, to see that it works")
     found.add_argument("--stock", action="store_true", help="leave torch's own linear layers on our side, too")
     found.add_argument("--save", action="store_true", help="also write the result file, with provenance")
     found.add_argument("--pairs", type=int, default=5, metavar="N", help="rounds that count (default: 5)")
     found.add_argument("--probe-pairs", type=int, default=11, metavar="N", help="of step-1 forwards (default: 11)")
+    grid = found.add_argument_group("the whole harness: times, memory and ratios of both hosts")
+    grid.add_argument("--profile", metavar="NAME", help="speed (true 8B shapes, a GPU) or mini (reduced, a CPU)")
+    grid.add_argument("--out", metavar="DIR", help="folder for its results (default: the project's own)")
+    budget = ", ".join(f"{minutes:g} for {profile}" for profile, minutes in MINUTES.items())
+    grid.add_argument("--minutes", type=float, metavar="N", help=f"begin nothing that would end later ({budget})")
+    grid.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"that count (default: {ROUNDS})")
+    grid.add_argument("--only", action="append", default=[], metavar="GROUP", help="may be given several times")
+    grid.add_argument("--force", action="store_true", help="measure again what is already there")
+    grid.add_argument("--agree", nargs=2, metavar="DIR", help="how far two runs' ratios lie apart; 1 where over 10%%")
     for field in dataclasses.fields(Case):
         kind = type(field.default)
         words = f": {', '.join(DTYPES)}" if field.name == "dtype" else ""
@@ -151,6 +167,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; wrong words exit with code 2 and one line."""
     options = parser()
     chosen = options.parse_args(argv)
+    if chosen.agree or chosen.profile:
+        try:
+            if chosen.agree:
+                return agree.report(*map(Path, chosen.agree))
+            return run_harness(
+                chosen.profile, chosen.out, chosen.minutes, chosen.rounds, chosen.device, chosen.quick, chosen.only,
+                chosen.force,
+            )  # fmt: skip
+        except ValueError as error:
+            options.error(str(error))
+    chosen.device = chosen.device or "cpu"
     shape = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(Case) if getattr(chosen, f.name) is not None}
     try:
         case = dataclasses.replace(QUICK if chosen.quick else Case(), **shape)

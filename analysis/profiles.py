@@ -80,12 +80,16 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class RunContext:
-    """One run: a profile at a size. Make it with `run_context`, which checks the words."""
+    """One run: a profile at a size. Make it with `run_context`, which checks the words.
+
+    `place` is a folder for the run's own results in place of the usual one.
+    """
 
     profile: Profile
     mode: str = "default"
     force: bool = False
     source: str = "run"
+    place: Path | None = None
 
     @property
     def quick(self) -> bool:
@@ -109,7 +113,7 @@ class RunContext:
     @property
     def results(self) -> Path:
         """Folder of the run's own results."""
-        return paths.RUNS / self.folder
+        return paths.RUNS / self.folder if self.place is None else self.place
 
     @property
     def reference(self) -> Path:

@@ -14,7 +14,7 @@ Source: official_code §3 (sampler) and §5.1, §5.2 (where RedVTP acts in it).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,7 @@ def decode(
     keep: float | None = None,
     stop_ids: Sequence[Sequence[int]] = (),
     suffix_ids: Sequence[int] = (),
+    after_step: Callable[[], None] = lambda: None,
 ) -> Decoded:
     """Denoise one sample greedily.
 
@@ -64,6 +65,7 @@ def decode(
         state: of one sample whose visual tokens are one contiguous range.
         settings: length, steps and block_length are read.
         keep: share of the visual tokens to keep after step 1; None does not prune.
+        after_step: called after each step and the cut behind it, for who takes the time.
 
     Raises:
         ValueError: a batch, scattered visual tokens, or settings outside the official RedVTP.
@@ -117,6 +119,7 @@ def decode(
                 prompt -= count - len(kept)
             del maps
             stop = find_stop(ids[prompt : prompt + g].tolist(), stop_ids, stop)
+            after_step()
 
     canvas = ids[prompt : prompt + g].clone()
     return Decoded(

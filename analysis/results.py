@@ -156,6 +156,7 @@ class Measurement:
         self._identities: set[tuple[Any, ...]] = set()
         self._kept: dict[str, dict[str, Any]] = {}
         self._order: list[str] = []
+        self._noted: list[Row] = []
         self._result: Result | None = None
 
     def _stands_on(self, module: str) -> dict[str, Any]:
@@ -174,8 +175,8 @@ class Measurement:
 
     @property
     def rows(self) -> list[Row]:
-        """Rows of the cells so far, in the order in which the cells were asked for."""
-        return [row for key in self._order for row in self._kept[key]["rows"]]
+        """Rows of the cells so far, in the order in which the cells were asked for, and those noted."""
+        return [row for key in self._order for row in self._kept[key]["rows"]] + self._noted
 
     @property
     def result(self) -> Result:
@@ -227,6 +228,21 @@ class Measurement:
             self._say(f"{self._progress(total)}  {_words(cell)}  {seconds:.1f} s{self._left(total)}")
         self._order.append(key)
         return self._kept[key]["rows"]
+
+    def has(self, cell: Cell) -> bool:
+        """Whether the cell is there already, so that asking for it computes nothing."""
+        return self._cell_key(cell) in self._kept
+
+    def save(self) -> None:
+        """Writes the result as far as it is, for who may be stopped before its end."""
+        self._write()
+
+    def note(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+        """Rows that say what could not be measured, and why: they stand in the result, and the next run tries again."""
+        flat = self._flat(cell, rows)
+        self._tell_apart(cell, flat)
+        self._noted += flat
+        return flat
 
     def _cell_key(self, cell: Cell) -> str:
         # The size is part of each cell, so that a default run and a full one keep both their cells.

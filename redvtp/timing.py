@@ -6,6 +6,7 @@ and the order meet all of them alike. How a number was taken stands beside it (`
 
 from __future__ import annotations
 
+import math
 import resource
 import statistics
 import sys
@@ -65,10 +66,14 @@ class Comparison:
     sides: Mapping[str, Timing]
     protocol: Protocol
 
-    def ratio(self, slow: str, fast: str) -> float:
-        """Median over rounds of the time of ``slow`` over that of ``fast`` in the same round."""
+    def ratios(self, slow: str, fast: str) -> tuple[float, ...]:
+        """The time of ``slow`` over that of ``fast`` in each round."""
         pairs = zip(self.sides[slow].seconds, self.sides[fast].seconds, strict=True)
-        return statistics.median(a / b for a, b in pairs)
+        return tuple(a / b for a, b in pairs)
+
+    def ratio(self, slow: str, fast: str) -> float:
+        """Median of the `ratios`."""
+        return statistics.median(self.ratios(slow, fast))
 
     def summary(self) -> dict[str, float | int | str | bool]:
         """Flat: median and IQR of each side, and the protocol."""
@@ -76,6 +81,25 @@ class Comparison:
         for name, timing in self.sides.items():
             found[f"{name}_seconds"], found[f"{name}_seconds_iqr"] = timing.median, timing.iqr
         return found | asdict(self.protocol)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The narrowest pair of order statistics, one from each end, between which the true median lies with 95%
+    probability or more, whatever the values' distribution; smallest and largest where there are too few for that.
+
+    Raises:
+        ValueError: no value.
+    """
+    if not values:
+        raise ValueError("no values: expected at least one")
+    ordered, n = sorted(values), len(values)
+    outside, drop = 0.0, 0
+    for rank in range(n // 2):
+        outside += 2 * math.comb(n, rank) / 2**n  # the median beyond the value of this rank, at either end
+        if outside > 0.05:
+            break
+        drop = rank
+    return ordered[drop], ordered[n - 1 - drop]
 
 
 def synchronize(device: str | torch.device = "cpu") -> None:
@@ -94,7 +118,11 @@ def timed(call: Callable[[], object], device: str | torch.device = "cpu") -> flo
 
 
 def compare(
-    sides: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 1, device: str | torch.device = "cpu"
+    sides: Mapping[str, Callable[[], float]],
+    rounds: int,
+    warmup: int = 1,
+    device: str | torch.device = "cpu",
+    warmed: int = 0,
 ) -> Comparison:
     """Time sides in turns: A B, B A, A B, ...
 
@@ -103,6 +131,7 @@ def compare(
             another process.
         rounds: how often each side counts.
         warmup: rounds before that.
+        warmed: rounds that the caller has run already, say to see what fits into its time; the protocol counts them.
 
     Raises:
         ValueError: no side, no round, or a negative warm-up.
@@ -117,7 +146,7 @@ def compare(
         for name in in_turn(list(sides), number):
             seconds[name].append(sides[name]())
     protocol = Protocol(
-        warmup=warmup,
+        warmup=warmup + warmed,
         rounds=rounds,
         order="alternating",
         synchronised=True,

@@ -85,10 +85,11 @@ SOURCES = {
                 "difference"),
     ),
     "speed": Source(
-        "times of the true shapes on a GPU, against our own loop unpruned",
+        "times of the true shapes on a GPU, against our own loop unpruned", "analysis.speed.measure",
+        "analysis.figures.speed",
         later="it comes with the speed profile, which needs a GPU",
-        fields=("host", "cache", "method", "attention", "response", "steps", "start", "keep", "throughput_gain",
-                "latency_cut", "speedup", "later_share"),
+        fields=("host", "variant", "batch", "image", "cache", "method", "attention", "response", "steps", "start",
+                "keep", "throughput_gain", "latency_cut", "speedup", "later_share"),
     ),
     "paper_scores": Source(
         "scores and times on the public benchmarks",
