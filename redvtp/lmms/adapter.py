@@ -142,7 +142,7 @@ class RedvtpModel(lmms):
         # Everything is refused before the first forward.
         how = {one.kind: self.arguments.decoding(one.task, one.keywords) for one in asked}
         found = [GenerationResult("")] * len(requests)
-        with tqdm(total=len(asked), disable=self.rank != 0, desc=self.arguments.described()["method"]) as bar:
+        with tqdm(total=len(asked), disable=self.rank != 0, desc=self.arguments.method) as bar:
             for batch in self.batches(asked):
                 settings, suffix = how[batch[0].kind]
                 for one, result in zip(batch, self.answer(batch, settings, suffix), strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,27 +77,25 @@ class Arguments:
             raise ValueError(f"think={think!r}: expected one of {', '.join(THINK)}")
         return Settings(**found | {"stop": tuple(found["stop"])}), THINK[think]
 
-    def described(self) -> dict[str, Any]:
-        """The run in the fields that rows of results have."""
-        keep = getattr(self.pruner, "keep", None)
-        return {
-            "host": self.host,
-            "method": self.pruner.name if self.pruner else NONE,
-            "rows": getattr(self.pruner, "rows", None),
-            "layer": getattr(self.pruner, "layer", None),
-            "keep": 1.0 if self.pruner is None else keep.ratio if isinstance(keep, Share) else None,
-            "cache": self.cache.name if self.cache else NONE,
-            "protocol": self.protocol,
-            "params": json.dumps(
-                {
-                    "method": _plain(self.pruner),
-                    "cache": _plain(self.cache),
-                    "settings": dict(self.settings),
-                },
-                sort_keys=True,
-                default=list,
-            ),
-        }
+    @property
+    def method(self) -> str:
+        """The method's name, or "none"."""
+        return self.pruner.name if self.pruner else NONE
+
+    def unusual(self, task: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What of the method, the cache and the decoding of a task is not as usual: the method's and the cache's
+        defaults, and the official settings. Budgets are not among them."""
+        found = {}
+        for one in filter(None, (self.pruner, self.cache)):
+            for each in dataclasses.fields(one):
+                if each.name != "keep" and getattr(one, each.name) != each.default:
+                    found[each.name] = getattr(one, each.name)
+        settings, suffix = self.decoding(task, given)
+        usual, usual_suffix = Arguments(self.host).decoding(task)
+        for name in sorted(SETTINGS):
+            if getattr(settings, name) != getattr(usual, name):
+                found[name] = getattr(settings, name)
+        return found | ({"think": suffix.strip()} if suffix != usual_suffix else {})
 
 
 def read(host: str, given: Mapping[str, Any]) -> Arguments:
@@ -135,6 +134,33 @@ def read(host: str, given: Mapping[str, Any]) -> Arguments:
     arguments = Arguments(host, pruner, policy, parts["settings"], protocol)
     arguments.decoding("docvqa_val" if "length" not in parts["settings"] else "any")  # refuses what cannot be
     return arguments
+
+
+def split(text: str) -> dict[str, Any]:
+    """``a=1,b=[2,3],c="x,y"`` as lmms-eval reads model arguments: commas within brackets and quotes do not part, and
+    what looks like a number or a truth value is one.
+
+    Raises:
+        ValueError: a part without ``=``.
+    """
+    found: dict[str, Any] = {}
+    for part in re.findall(r"""(?:\[[^]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'|[^,])+""", text):
+        name, equals, value = part.strip().partition("=")
+        if not equals:
+            raise ValueError(f"model argument {part.strip()!r}: expected NAME=VALUE")
+        found[name] = _typed(value)
+    return found
+
+
+def _typed(value: str) -> str | int | float | bool:
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    return value
 
 
 def generation_words(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,13 +202,6 @@ def overridden(found: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, 
 
 def _fields(kind: type | None) -> frozenset[str]:
     return frozenset(one.name for one in dataclasses.fields(kind)) if kind else frozenset()
-
-
-def _plain(one: Pruner | CachePolicy | None) -> dict[str, Any]:
-    """A method's or a cache's parameters other than the budget."""
-    if one is None:
-        return {}
-    return {each.name: getattr(one, each.name) for each in dataclasses.fields(one) if each.name != "keep"}
 
 
 def _budget(keep: Any) -> Share | Count | Budget:

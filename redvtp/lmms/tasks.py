@@ -39,7 +39,8 @@ class Task:
     Attributes:
         name: lmms-eval's; benchmark: as results name it, which is how other splits and variants begin, too.
         studies: which of redvtp, llada_v (its script), llada_fastv and redundancy_study report it.
-        metrics: lmms-eval's metrics whose sum is the score. scale: to the papers' numbers; most are percent there.
+        metrics: lmms-eval's metrics whose sum is the score; none where there is no one score.
+        scale: to the papers' numbers, most of which are percent.
         judge: whether lmms-eval asks a language model for the verdict, which needs a key.
         video: needs video, which this code does not read.
     """
@@ -81,11 +82,9 @@ TASKS = {
         Task("videomme", "videomme", (_SCRIPT, _STUDY), SHORT, ("videomme_perception_score",), scale=1.0, video=True),
         Task("video_dc499", "video_dc499", (_STUDY,), Decoded(128, 128, 64, think="think"), ("gpt_eval_score",),
              scale=1.0, judge=True, video=True),
-        # in LLaDA-V's script with settings of their own
-        Task("mathvista_testmini", "mathvista", (_SCRIPT,), Decoded(96, 96, 48, think="think"), ("gpt_eval_score",),
-             scale=1.0, judge=True),
-        Task("mathverse_testmini_vision", "mathverse", (_SCRIPT,), Decoded(64, 64, 32, think="think"),
-             ("gpt_eval_score",), judge=True),
+        # in LLaDA-V's script with settings of their own; groups of tasks with no score of the whole
+        Task("mathvista_testmini", "mathvista", (_SCRIPT,), Decoded(96, 96, 48, think="think"), (), judge=True),
+        Task("mathverse_testmini_vision", "mathverse", (_SCRIPT,), Decoded(64, 64, 32, think="think"), (), judge=True),
     )
 }  # fmt: skip
 

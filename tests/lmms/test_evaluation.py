@@ -12,7 +12,7 @@ import redvtp
 from analysis import accuracy, answers, benchmarks
 from redvtp.lmms.source import source_hash
 from redvtp.lmms.tasks import decoded
-from tests.lmms.conftest import MODEL, N, TASK
+from tests.lmms.conftest import MODEL, TASK, N
 
 METHODS = {"none": None, "redvtp": redvtp.RedVTP(keep=0.25), "random": redvtp.Random(keep=0.5)}
 KEEP = {"none": "", "redvtp": ",keep=0.25", "random": ",keep=50%"}
@@ -25,8 +25,9 @@ def own(samples):
     found = {}
     for method, pruner in METHODS.items():
         batches = [samples[first : first + 8] for first in range(0, N, 8)]
-        rows = [row for batch in batches
-                for row in answers.rows_of(host, batch, method, pruner, answers.start(host, batch, pruner))]  # fmt: skip
+        rows = []
+        for batch in batches:
+            rows += answers.rows_of(host, batch, method, pruner, answers.start(host, batch, pruner))
         found[method] = {row["index"]: {"model": "llada_v"} | row for row in rows}
     return found
 

@@ -15,10 +15,10 @@ from redvtp.metrics import anls, option_match, relaxed_accuracy
 
 ODD = (
     "", " ", ".", "%", "0", "0.0", "-0", "00", "5%", "5 %", "0.05", "5%%", "%5", "1e3", "1E3", "1,000", "1_000", "nan",
-    "inf", "-inf", "infinity", "NaN%", "inf%", " 42 ", "42\n", "\t42", "+42", "42.", ".5", "5.", "½", "٣", "Straße", "STRASSE", "ß",
-    "ǰ", "ﬁ", "İ", "i̇", "Σ", "ς", "A", "a", "A.", "a.", "(A)", "A)", "A:", "A. cat", " A. cat", "A.cat", "AB.", "B", "B.",
-    "Answer: B", "The answer is B.", "b\n", "A.\n", "A .", "É", "É.", "Ａ", "Ａ.", "yes", "Yes.", "Yes, it is", "don't",
-    "dont", "x\u00a0y", "x y", "x  y", "x\x00", "x", "«x»",
+    "inf", "-inf", "infinity", "NaN%", "inf%", " 42 ", "42\n", "\t42", "+42", "42.", ".5", "5.", "½", "٣", "Straße",
+    "STRASSE", "ß", "ǰ", "ﬁ", "İ", "i̇", "Σ", "ς", "A", "a", "A.", "a.", "(A)", "A)", "A:", "A. cat", " A. cat", "A.cat",
+    "AB.", "B", "B.", "Answer: B", "The answer is B.", "b\n", "A.\n", "A .", "É", "É.", "Ａ", "Ａ.", "yes", "Yes.",
+    "Yes, it is", "don't", "dont", "x\u00a0y", "x y", "x  y", "x\x00", "x", "«x»",
 )  # fmt: skip
 
 
