@@ -279,6 +279,12 @@ def write(runs: Sequence[Evaluation]) -> dict[str, Result]:
     return {name: _write(name, part, runs) for name, part in parts.items() if part}
 
 
+def contents(one: Evaluation) -> str:
+    """A hash of all that was read."""
+    more = [identity(one), one.score, one.batch_size, one.dtype, one.whole, one.about, list(one.samples.values())]
+    return storage.digest(json.loads(json.dumps(more, default=list)))
+
+
 def _write(name: str, part: Sequence[Evaluation], runs: Sequence[Evaluation]) -> Result:
     context = Read(PROFILES["paper"], number=max(len(run.samples) for run in part))
     devices = sorted({run.about["device"] or "unknown" for run in part})
@@ -288,10 +294,7 @@ def _write(name: str, part: Sequence[Evaluation], runs: Sequence[Evaluation]) ->
         by=BY,
         link="paper",
         params={key: sorted({str(run.about[key]) for run in part}) for key in ("lmms_eval", "torch", "transformers")},
-        inputs={
-            f"{run.name} {identity(run)['method']} {run.date}": storage.digest([*map(dict, run.samples.values())])
-            for run in runs
-        },
+        inputs={f"{run.name} {run.arguments.method} {run.date}": contents(run) for run in runs},
         tolerances=dict.fromkeys(("latency", "throughput", "batch_size"), None),
         module="analysis.paper_scores",
     ) as m:

@@ -48,15 +48,11 @@ def test_importing_redvtp_needs_none_of_it():
         ({"keep": "25%", "layers": "[1,2]"}, redvtp.RedVTP(keep=0.25, layers=(1, 2)), None),
         ({"keep": "300t", "protect": '["newline"]'}, redvtp.RedVTP(redvtp.Count(300), protect=("newline",)), None),
         ({"method": "llada_fastv", "layer": 16, "keep": 1.0}, redvtp.LladaFastV(keep=1.0, layer=16), None),
-        ({"method": "fastv", "layer": "null", "cache": "none"}, None, None),
+        ({"images": "null", "cache": "none"}, redvtp.RedVTP(keep=0.5), None),
         ({"method": "none", "cache": "fast_dllm", "refresh": 8, "dual": True}, None, redvtp.FastDLLM(8, dual=True)),
     ],
 )
 def test_model_arguments(given, pruner, cache):
-    if given.get("layer") == "null":
-        with pytest.raises(ValueError, match="layer=None"):
-            redvtp.FastV(layer=None).cuts(16, 32)[0].check(16, 32)
-        return
     found = read("llada_v", given)
     assert (found.pruner, found.cache) == (pruner, cache)
 
