@@ -5,7 +5,7 @@ set -euo pipefail
 
 fail() {
     printf 'reproduce.sh: %s\n' "$1" >&2
-    exit 1
+    exit "${2-1}"
 }
 
 # The checkout, also when this script is called through a symbolic link. CDPATH would make cd print.
@@ -22,12 +22,16 @@ cd -- "$root"
 venv=.venv
 candidates='python3.13 python3.12 python3.11 python3 python'
 extras='.[notebooks,dev]'
+lists=constraints.txt
+unavailable=1 # exit code where the environment cannot be made
+lmms=no
 here=no
 informs=no
 arguments=()
 for argument in "$@"; do
     case $argument in
         --here) here=yes candidates='python python3' ;; # an active environment is called python
+        --lmms) lmms=yes ;;
         *) arguments+=("$argument") ;;
     esac
 done
@@ -35,6 +39,12 @@ if [ "${arguments[0]-}" != test ]; then
     for argument in ${arguments[@]+"${arguments[@]}"}; do
         case $argument in -h | --help | --list) informs=yes ;; esac
     done
+fi
+
+if [ $lmms = yes ]; then
+    [ "${arguments[0]-}" = test ] || fail "--lmms goes with test: ./reproduce.sh test --lmms [ARGUMENTS]"
+    venv=.venv-lmms lists='constraints.txt constraints-lmms.txt'
+    unavailable=69 # .ci/run tells it from tests that fail
 fi
 
 # Prints "3.11.7" for an interpreter that runs, nothing for one that does not.
@@ -68,10 +78,11 @@ find_python() {
 
 # What the installation depends on. The folder counts because an environment does not survive being moved.
 stamp_of() {
-    "$1" - "$root" <<'PY'
+    # shellcheck disable=SC2086 # a list of names
+    "$1" - "$root" $lists <<'PY'
 import hashlib, sys
 state = hashlib.sha256(repr((sys.version, sys.argv[1])).encode())
-for name in ("constraints.txt", "pyproject.toml"):
+for name in (*sys.argv[2:], "pyproject.toml"):
     with open(name, "rb") as file:
         state.update(file.read())
 print(state.hexdigest())
@@ -85,7 +96,7 @@ install() {
         [ -z "$wanted" ] || fail "$venv holds Python $wanted, but 3.11 or newer is needed: move it away"
         find_python venv
         printf 'making %s with Python %s\n' "$venv" "$(version_of "$python")"
-        "$python" -m venv --clear "$venv" || fail "could not make $venv with $python"
+        "$python" -m venv --clear "$venv" || fail "could not make $venv with $python" $unavailable
     fi
     python=$venv/bin/python
     wanted=$(stamp_of "$python")
@@ -94,13 +105,25 @@ install() {
     rm -f "$stamp"
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
     printf 'installing the tested versions into %s, once; this takes some minutes\n' "$venv"
-    if ! "$python" -m pip install --disable-pip-version-check --progress-bar off \
-        -c constraints.txt -e "$extras" 2>&1 | tee "$log" | progress; then
+    if ! packages 2>&1 | tee "$log" | progress; then
         tail -n 12 "$log" >&2
-        fail "the installation failed; all of it is in $log"
+        fail "the installation failed; all of it is in $log" $unavailable
     fi
     printf '%s\n' "$wanted" >"$stamp"
     printf 'installed\n'
+}
+
+packages() {
+    local pip=("$python" -m pip install --disable-pip-version-check --progress-bar off)
+    if [ $lmms = no ]; then
+        "${pip[@]}" -c constraints.txt -e "$extras"
+        return
+    fi
+    local own theirs
+    own=$(awk '/^lmms-eval==/' constraints-lmms.txt)
+    theirs=$(awk '/^[^#]/ && !/^lmms-eval==/' constraints-lmms.txt)
+    # shellcheck disable=SC2086 # a list of packages
+    "${pip[@]}" -c constraints.txt -e . pytest scipy matplotlib $theirs && "${pip[@]}" --no-deps "$own"
 }
 
 # Of pip's output, the lines that take a while: large files, and the installation itself.
@@ -111,12 +134,16 @@ progress() {
 
 # The active environment must have what an installation would have brought.
 check_here() {
-    local lacking
-    lacking=$("$python" - <<'PY'
-import importlib.util
-needed = ("torch transformers safetensors tokenizers numpy PIL jinja2 scipy pandas yaml matplotlib seaborn "
-          "papermill ipykernel nbformat pytest").split()
-print(", ".join(name for name in needed if importlib.util.find_spec(name) is None))
+    local lacking needed='torch transformers safetensors tokenizers numpy PIL jinja2 scipy pandas yaml matplotlib'
+    if [ $lmms = yes ]; then
+        needed="$needed lmms_eval accelerate datasets pytest"
+        extras='.[lmms]'
+    else
+        needed="$needed seaborn papermill ipykernel nbformat pytest"
+    fi
+    lacking=$(NEEDED=$needed "$python" - <<'PY'
+import importlib.util, os
+print(", ".join(name for name in os.environ["NEEDED"].split() if importlib.util.find_spec(name) is None))
 PY
     )
     [ -z "$lacking" ] || fail "the active environment ($python $(version_of "$python")) lacks $lacking: $python -m pip install -c constraints.txt -e '$extras'"
@@ -131,6 +158,9 @@ else
     install
 fi
 
+if [ $lmms = yes ]; then
+    exec "$python" -m pytest tests/lmms ${arguments[@]+"${arguments[@]:1}"}
+fi
 if [ "${arguments[0]-}" = test ]; then
     exec "$python" -m pytest ${arguments[@]+"${arguments[@]:1}"}
 fi

@@ -15,6 +15,7 @@ from analysis.storage import StorageError
 
 EPILOG = """\
 ./reproduce.sh test [ARGUMENTS]   runs the tests (arguments go to pytest)
+./reproduce.sh test --lmms ...    runs those of the lmms-eval plug-in, in an environment of their own
 ./reproduce.sh --here ...         uses the active Python environment and installs nothing
 
 A run computes into data/runs/, draws into figures/ and edits no tracked file. Interrupted, it goes on where

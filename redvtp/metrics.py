@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import string
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -16,6 +18,22 @@ def exact_match(prediction: str, answer: str) -> bool:
 
 def _bare(text: str) -> str:
     return text.strip().removesuffix(".")
+
+
+def option_match(prediction: str, answer: str) -> bool:
+    """Whether a prediction names the answer, such as an option's letter: "B", "b" and "B. a cat" are B.
+
+    As lmms-eval computes it for AI2D: a capital letter with a "." at the start stands for the whole prediction;
+    then case and ASCII punctuation do not count, but the answer's own spaces do. GQA is scored so, too, where
+    predictions that begin with such a letter do not occur.
+    """
+    letter = re.match(r"\s*([A-Z])\.", prediction)
+    return _unpunctuated(letter[1] if letter else prediction.strip()) == _unpunctuated(answer)
+
+
+def _unpunctuated(text: str) -> str:
+    # Of numpy's texts, as there: what lower() lengthens is cut off, and NUL at the end is nothing.
+    return text.lower()[: len(text)].translate(str.maketrans("", "", string.punctuation)).rstrip("\0")
 
 
 def edit_distance(first: str, second: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -29,15 +30,20 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+def pinned(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
+    parts = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {normal(package): version for package, version in parts}
+
+
 @pytest.fixture(scope="module")
 def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    parts = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {normal(name): version for name, version in parts}
+    return pinned("constraints.txt")
 
 
 def requirements(project: dict) -> list[Requirement]:
-    extras = [line for group in project["optional-dependencies"].values() for line in group]
+    """Of the project's own environment; the lmms-eval plug-in has one of its own."""
+    extras = [line for name, group in project["optional-dependencies"].items() if name != "lmms" for line in group]
     return [Requirement(line) for line in project["dependencies"] + extras]
 
 
@@ -49,6 +55,19 @@ def test_every_direct_dependency_is_pinned_inside_its_range(project, pins):
 
 def test_every_pin_is_a_direct_dependency(project, pins):
     assert set(pins) == {normal(requirement.name) for requirement in requirements(project)}
+
+
+def test_the_plug_ins_environment_agrees_with_the_projects(project, pins):
+    own = pinned("constraints-lmms.txt")
+    for requirement in map(Requirement, project["optional-dependencies"]["lmms"]):
+        assert requirement.specifier.contains(own[normal(requirement.name)])
+    assert all(version == pins.get(name, version) for name, version in own.items())
+    assert "torchvision" not in own
+
+
+def test_the_plug_in_is_an_entry_point(project):
+    module, _, name = project["entry-points"]["lmms_eval.models"]["redvtp"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_conda_environment_has_the_same_pins(pins):

@@ -26,7 +26,7 @@ def checkout(tmp_path) -> Path:
     """What the script needs of the project, in a folder with a space in its name."""
     root = tmp_path / "a b" / "redvtp"
     shutil.copytree(REPOSITORY / "analysis", root / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("reproduce.sh", "pyproject.toml", "constraints.txt"):
+    for name in ("reproduce.sh", "pyproject.toml", "constraints.txt", "constraints-lmms.txt"):
         shutil.copy(REPOSITORY / name, root)
     return root
 
@@ -116,7 +116,10 @@ def test_here_names_what_the_environment_lacks(checkout, path):
 @pytest.fixture
 def environment(checkout) -> Path:
     """A .venv whose Python hands pip's arguments to pip.log and fails where `fail` exists."""
-    folder = checkout / ".venv"
+    return stand_in(checkout / ".venv")
+
+
+def stand_in(folder: Path) -> Path:
     pip = f'echo "$@" >>"{folder}/pip.log"; echo "Installing collected packages: a, b"; [ ! -e "{folder}/fail" ]'
     text = f'#!/bin/bash\ncase "$*" in "-m pip install"*) {pip}; exit ;; esac\nexec "{sys.executable}" "$@"\n'
     script(folder / "bin" / "python", text)
@@ -174,3 +177,40 @@ def test_test_hands_its_arguments_to_pytest(checkout, environment):
     (checkout / "tests" / "test_two.py").write_text("def test_one(): pass\ndef test_other(): assert 0\n")
     done = call(checkout / "reproduce.sh", "test", "-q", "-k", "one or absent")
     assert done.returncode == 0 and "1 passed, 1 deselected" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_plug_ins_tests_have_an_environment_of_their_own(checkout, environment):
+    (checkout / "tests" / "lmms").mkdir(parents=True)
+    (checkout / "tests" / "lmms" / "test_one.py").write_text("def test_one(): pass\ndef test_other(): assert 0\n")
+    own = stand_in(checkout / ".venv-lmms")
+    done = call(checkout / "reproduce.sh", "test", "--lmms", "-q", "-k", "one and not other")
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+    assert installs(environment) == 0 and installs(own) == 2
+    first, second = (own / "pip.log").read_text().splitlines()
+    assert "-c constraints.txt -e ." in first and "accelerate==" in first and "lmms-eval" not in first
+    assert "--no-deps lmms-eval==" in second
+    again = call(checkout / "reproduce.sh", "test", "--lmms", "-q")
+    assert again.returncode == 1 and installs(own) == 2  # a test that fails is no skipped one
+    assert call(checkout / "reproduce.sh", "test", "-q", "--co").returncode == 5  # the base run has none of them
+
+
+def test_an_environment_that_cannot_be_installed_has_an_exit_code_of_its_own(checkout):
+    own = stand_in(checkout / ".venv-lmms")
+    (own / "fail").touch()
+    done = call(checkout / "reproduce.sh", "test", "--lmms")
+    assert done.returncode == 69 and "the installation failed; all of it is in .venv-lmms/install.log" in done.stderr
+
+
+def test_lmms_goes_with_test(checkout, path):
+    python(path)
+    done = call(checkout / "reproduce.sh", "--lmms", path=path)
+    assert done.returncode == 1 and "--lmms goes with test" in done.stderr
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (69, 0)])
+def test_continuous_integration_skips_what_cannot_be_installed(tmp_path, code, expected):
+    shutil.copytree(REPOSITORY / ".ci", tmp_path / ".ci")
+    script(tmp_path / "reproduce.sh", f'#!/bin/sh\ncase "$*" in *--lmms*) exit {code} ;; esac\n')
+    script(tmp_path / ".venv" / "bin" / "python", "#!/bin/sh\n")
+    done = call(tmp_path / ".ci" / "run")
+    assert done.returncode == expected and ("skipped: " in done.stdout) is (code == 69)
