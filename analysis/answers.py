@@ -96,15 +96,14 @@ def seed_of(sample: Sample) -> int:
 
 
 def start(host: redvtp.Model, batch: Sequence[Sample], pruner: Pruner | None = None, **options) -> Decoding:
-    """A batch before its first step, under its family's protocol; its history is kept."""
+    """A batch before its first step, under its family's protocol but for `options`; its history is kept."""
     options.setdefault("recorder", redvtp.Recorder())
     return host.start(
         [redvtp.Prompt(sample.question, [sample.image]) for sample in batch],
         prune=pruner,
         seeds=[seed_of(sample) for sample in batch],
         extras={"evidence": [sample.evidence for sample in batch]},
-        **asdict(benchmarks.get(batch[0].family).protocol),
-        **options,
+        **(asdict(benchmarks.get(batch[0].family).protocol) | options),
     )
 
 
