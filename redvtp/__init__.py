@@ -9,14 +9,29 @@ from redvtp.caching import DLLMCache, FastDLLM, PrefixDLM
 from redvtp.generation import Decoding, Recorder, Settings
 from redvtp.model import Answer, Model, load
 from redvtp.models.base import Prompt
-from redvtp.pruning import FastV, LladaFastV, Oracle, Random, RedVTP, Shuffled, ToMe, Uniform
-from redvtp.selection import Count, Cut, Mass, Needs, Selection, Share, View
+from redvtp.pruning import (
+    VTW,
+    DivPrune,
+    FastV,
+    LladaFastV,
+    Oracle,
+    PyramidDrop,
+    Random,
+    RedVTP,
+    Shuffled,
+    SparseVLM,
+    ToMe,
+    TrimProjector,
+    Uniform,
+)
+from redvtp.selection import Count, Cut, Mass, Needs, Outliers, Rank, Selection, Share, View
 from redvtp.sequence import evidence_recall
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Answer", "Count", "Cut", "DLLMCache", "Decoding", "FastDLLM", "FastV", "LladaFastV", "Mass", "Model", "Needs",
-    "Oracle", "PrefixDLM", "Prompt", "Random", "Recorder", "RedVTP", "Selection", "Settings", "Share", "Shuffled",
-    "ToMe", "Uniform", "View", "evidence_recall", "load",
+    "VTW", "Answer", "Count", "Cut", "DLLMCache", "Decoding", "DivPrune", "FastDLLM", "FastV", "LladaFastV", "Mass",
+    "Model", "Needs", "Oracle", "Outliers", "PrefixDLM", "Prompt", "PyramidDrop", "Random", "Rank", "Recorder",
+    "RedVTP", "Selection", "Settings", "Share", "Shuffled", "SparseVLM", "ToMe", "TrimProjector", "Uniform", "View",
+    "evidence_recall", "load",
 ]  # fmt: skip

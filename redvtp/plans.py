@@ -117,12 +117,13 @@ def forwards(task: Task, plan: Sequence[PlannedCut], layers: int) -> list[Forwar
             if one.cut.layer is None and one.cut.step == step - 1:
                 visual = min(visual, one.left(task.visual))
         inside = {one.cut.layer: one for one in plan if one.cut.layer is not None and one.cut.step == step}
-        rejoin = {one.cut.until for one in inside.values()}
-        here, lengths = visual, []
+        here, lengths, waiting = visual, [], {}
         for layer in range(1, layers + 1):
-            here = visual if layer in rejoin else here
+            here = waiting.pop(layer, here)
             lengths.append(task.text + here)
             if layer in inside:
+                if inside[layer].cut.until is not None:
+                    waiting.setdefault(inside[layer].cut.until, here)
                 here = min(here, inside[layer].left(task.visual))
                 visual = here if inside[layer].cut.lasting else visual
         between = [one for one in plan if one.scored and one.cut.layer is None and one.cut.step == step]

@@ -99,6 +99,7 @@ class Needs:
         layers: decoder layers, 1..L, that the attention is averaged over; None means all of them
             (between steps) or the layer of the cut (inside a step).
         states: the current visual tokens' states: hidden ones inside a step, embeddings between steps.
+        inputs: the input embeddings of visual tokens and of the prompt's text.
         extras: names that the caller must supply for each sample, e.g. "evidence".
     """
 
@@ -106,6 +107,24 @@ class Needs:
     layers: tuple[int, ...] | None = None
     states: bool = False
     extras: tuple[str, ...] = ()
+    inputs: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Embeddings that a forward starts from, both kinds padded on the right.
+
+    Attributes:
+        visual: ``[B, N, D]`` of the visual tokens, before any cut inside the forward.
+        visual_rows: ``[B, N]`` which of them are real.
+        text: ``[B, P, D]`` of the prompt's text tokens.
+        question: ``[B, P]`` which of them stand behind the last visual token; all of a prompt's where none does.
+    """
+
+    visual: Tensor
+    visual_rows: Tensor
+    text: Tensor
+    question: Tensor
 
 
 @dataclass(frozen=True)
@@ -123,6 +142,7 @@ class View:
         prompt_attention: ``[B, P, n]`` the same from the prompt's text rows, or None.
         prompt_rows: ``[B, P]`` which of those rows are real (not padding), or None.
         states: ``[B, n, D]`` states of the visual tokens, or None.
+        inputs: the embeddings that the forward starts from, or None.
         size: ``[B, n]`` originals that each current token stands for, or None where each is one.
         seeds: one seed a sample; randomness drawn from it is the same in any batch.
         extras: per-sample extras by name, each a sequence of length B.
@@ -139,6 +159,7 @@ class View:
     prompt_attention: Tensor | None = None
     prompt_rows: Tensor | None = None
     states: Tensor | None = None
+    inputs: Inputs | None = None
     size: Tensor | None = None
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
@@ -204,7 +225,45 @@ class Mass:
         return int((held < self.p * total * (1 - 1e-12)).sum()) + 1
 
 
-Budget = Share | Count | Mass
+@dataclass(frozen=True)
+class Outliers:
+    """Keep the tokens whose scores stand out: above Q3 + ``factor`` (Q3 - Q1), and at least one.
+
+    Source: TRIM, arXiv 2409.10994 (the interquartile rule, 1.5).
+    """
+
+    factor: float = 1.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)) or not self.factor >= 0:
+            raise ValueError(f"Outliers({self.factor!r}): expected a number, 0 or more")
+
+    def count(self, original: int, score: Tensor) -> int:
+        """Tokens above the bound; ``score [n]`` is one sample's."""
+        values = score.double()
+        low, high = torch.quantile(values, torch.tensor([0.25, 0.75], dtype=values.dtype, device=values.device))
+        return max(1, int((values > high + self.factor * (high - low)).sum()))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Drop ``scale`` (n - rank) of the n tokens, where rank is that of the attention from text to them (SparseVLM)."""
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0 < self.scale <= 1:
+            raise ValueError(f"Rank({self.scale!r}): expected a number in (0, 1]")
+
+    def count(self, original: int, score: Tensor) -> int:
+        """Tokens to keep of the n of ``score [rows, n]``, a matrix; ValueError for a method that has none."""
+        if score.dim() != 2:
+            raise ValueError(f"{self}: needs attention by text token, which this method does not have")
+        n = score.shape[1]
+        return max(1, n - math.floor(self.scale * (n - int(torch.linalg.matrix_rank(score.double())))))
+
+
+Budget = Share | Count | Mass | Outliers | Rank
 
 
 def as_budget(keep: float | Budget) -> Budget:
@@ -213,7 +272,7 @@ def as_budget(keep: float | Budget) -> Budget:
     Raises:
         ValueError: for an int, a bool, or a ratio outside (0, 1].
     """
-    if isinstance(keep, (Share, Count, Mass)):
+    if isinstance(keep, Budget):
         return keep
     if isinstance(keep, (bool, int)):
         raise ValueError(
@@ -221,7 +280,7 @@ def as_budget(keep: float | Budget) -> Budget:
             f"Count({int(keep)}) for a number of tokens"
         )
     if not isinstance(keep, float):
-        raise ValueError(f"keep={keep!r}: expected a float in (0, 1], Share, Count or Mass")
+        raise ValueError(f"keep={keep!r}: expected a float in (0, 1], Share, Count, Mass, Outliers or Rank")
     return Share(keep)
 
 

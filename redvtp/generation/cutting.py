@@ -11,9 +11,10 @@ from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
 from redvtp.generation.settings import Settings
-from redvtp.models.base import Host
+from redvtp.models.base import Host, State, take_columns
 from redvtp.pruning.base import Pruner
-from redvtp.selection import Count, is_whole
+from redvtp.selection import Count, Cut, Inputs, is_whole
+from redvtp.sequence import PROMPT, VISUAL
 
 
 def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: Mapping[str, Sequence[Any]]) -> None:
@@ -27,7 +28,8 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
     if isinstance(pruner, type) or not callable(getattr(pruner, "select", None)):
         raise ValueError(f"prune={pruner!r}: expected a method with its parameters, e.g. RedVTP(keep=0.25), or None")
     cuts = pruner.cuts(settings.most_steps, host.layers)
-    for step in {cut.step for cut in cuts}:
+    for step in sorted({cut.step for cut in cuts}):
+        check_nesting(pruner.name, [cut for cut in cuts if cut.step == step and cut.layer is not None])
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
         passing = any(cut.step == step and not cut.lasting for cut in cuts)
@@ -39,7 +41,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)
         wanted = {"attention"} if needs.attention else set()
-        wanted |= {"states"} if needs.states else set()
+        wanted |= {"states"} if needs.states or needs.inputs else set()
         wanted |= {"in_layer"} if cut.layer is not None else set()
         wanted |= {"rejoin"} if cut.until is not None else set()
         if not wanted <= host.can:
@@ -53,6 +55,29 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         for name in needs.extras:
             if name not in extras:
                 raise ValueError(f"{pruner.name} needs the extra {name!r} for each sample; got {sorted(extras)}")
+
+
+def check_nesting(name: str, cuts: Sequence[Cut]) -> None:
+    """Refuse cuts inside one step of which one drops tokens of a sequence that an earlier one still puts together."""
+    for first in cuts:
+        for later in cuts:
+            if first.layer == later.layer and first is not later:
+                raise ValueError(f"{name}: two cuts after layer {first.layer} of step {first.step}")
+            if first.until is None or not first.layer < later.layer < first.until:
+                continue
+            if later.until is None or later.until > first.until:
+                raise ValueError(
+                    f"{name}: tokens dropped after layer {first.layer} rejoin before layer {first.until}, so those "
+                    f"dropped after layer {later.layer} must rejoin by then; until={later.until}"
+                )
+
+
+def inputs_of(state: State) -> Inputs:
+    """The embeddings that a state's forward starts from."""
+    visual, text = state.layout.columns_of(VISUAL), state.layout.columns_of(PROMPT)
+    behind = text > visual.max(1, keepdim=True).values if visual.shape[1] else text >= 0
+    question = torch.where(behind.any(1, keepdim=True), behind, text >= 0)
+    return Inputs(take_columns(state.embeds, visual), visual >= 0, take_columns(state.embeds, text), question)
 
 
 def present(mass: Tensor, columns: LongTensor) -> Tensor:

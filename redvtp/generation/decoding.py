@@ -17,7 +17,7 @@ from torch import LongTensor, Tensor
 from redvtp.attention import AttentionProbe
 from redvtp.caching import CachePolicy, Moment
 from redvtp.flops import Work, step_flops
-from redvtp.generation.cutting import check_pruner, present, thinned
+from redvtp.generation.cutting import check_pruner, inputs_of, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
 from redvtp.generation.passes import check_cache, choose_spans, own_cache, run_spans, with_cache, within
 from redvtp.generation.sampling import (
@@ -434,6 +434,7 @@ class Decoding:
             prompt_attention=prompt_attention,
             prompt_rows=prompt_rows,
             states=take_columns(states, visual) if needs.states and states is not None else None,
+            inputs=inputs_of(self.state) if needs.inputs else None,
             size=None if size is None else size.gather(1, visual.clamp(min=0)),
             extras={name: [values[sample] for sample in active] for name, values in self.extras.items()},
         )

@@ -114,12 +114,11 @@ def run_layers(
     """
     at_layer = at_layer or {}
     lengths = []
-    waiting: dict[int, tuple] = {}
+    waiting: dict[int, list[tuple]] = {}
     frame = Frame.of(decoder, hidden, layout, positions, size, unseen)
     for number, layer in enumerate(decoder.layers, start=1):
-        if number in waiting:
-            before, columns, frame, seen = waiting.pop(number)
-            hidden = rejoin(before, hidden, columns)
+        for before, columns, earlier, seen in reversed(waiting.pop(number, [])):
+            hidden, frame = rejoin(before, hidden, columns), earlier
             if probe is not None:
                 probe.rows, probe.columns = seen
         lengths.append(frame.count)
@@ -138,7 +137,7 @@ def run_layers(
         columns = frame.layout.keep_visual(visual, selection.keep)
         if cut.until is not None:
             seen = None if probe is None else (probe.rows, probe.columns)
-            waiting[cut.until] = (hidden, columns, frame, seen)
+            waiting.setdefault(cut.until, []).append((hidden, columns, frame, seen))
         if probe is not None:
             where = new_columns(columns, frame.layout.length)
             probe.rows, probe.columns = follow(where, probe.rows), follow(where, probe.columns)

@@ -12,9 +12,10 @@ from torch import LongTensor, Tensor
 from redvtp.selection import (
     POSITIONS,
     Budget,
+    Count,
     Cut,
-    Mass,
     Needs,
+    Rank,
     Selection,
     Share,
     View,
@@ -48,7 +49,7 @@ class Scored:
     """A method that scores each visual token and keeps the best within a budget.
 
     Attributes:
-        keep: a float in (0, 1] (share of the original visual tokens), Share, Count or Mass.
+        keep: a float in (0, 1] (share of the original visual tokens), Share, Count, Mass or Outliers.
         positions: "compact" re-numbers the tokens that stay (official), "original" leaves gaps.
         protect: "newline" and "thumbnail" tokens that are always kept, inside the budget.
         images: indices of the images that are pruned; None for all, ``(0,)`` is what the official code does.
@@ -56,6 +57,7 @@ class Scored:
     """
 
     name: ClassVar[str]
+    ranks: ClassVar[bool] = False  # whether a budget by Rank is possible
 
     keep: float | Budget = field(default=0.5)
     positions: str = "compact"
@@ -64,6 +66,8 @@ class Scored:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", as_budget(self.keep))
+        if isinstance(self.keep, Rank) and not self.ranks:
+            raise ValueError(f"keep={self.keep}: {self.name} has no attention by text token to take the rank of")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions={self.positions!r}: expected one of {', '.join(POSITIONS)}")
         unknown = sorted(set(self.protect) - set(PROTECTABLE))
@@ -128,7 +132,7 @@ class Scored:
             last = int(layout.image.max())
             raise ValueError(f"images={self.images!r}: no sample has such an image; indices go from 0 to {last}")
         for total, guarded in zip(eligible.sum(1).tolist(), protected.sum(1).tolist()):
-            if not total or isinstance(self.keep, Mass):
+            if not total or not isinstance(self.keep, (Share, Count)):
                 continue
             count = self.keep.count(total, protected)
             if guarded > count:
@@ -138,6 +142,17 @@ class Scored:
     def keeps_all(self) -> bool:
         """True where the budget is all tokens, so that no cut can change anything."""
         return isinstance(self.keep, Share) and self.keep.ratio == 1
+
+
+@dataclass(frozen=True)
+class AfterStep(Scored):
+    """A method that cuts after ``step``'s transfer (0: before the first forward), which needs no forward."""
+
+    step: int = 1
+
+    def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
+        """One lasting cut."""
+        return cut_after(self.step, steps)
 
 
 def cut_after(step: int, steps: int) -> tuple[Cut, ...]:

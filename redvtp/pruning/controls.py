@@ -8,21 +8,10 @@ from typing import ClassVar
 import torch
 from torch import LongTensor, Tensor
 
-from redvtp.pruning.base import Scored, cut_after, register, seeded_uniform
+from redvtp.pruning.base import AfterStep, register, seeded_uniform
 from redvtp.pruning.redvtp import RedVTP
 from redvtp.selection import Cut, Needs, View
 from redvtp.sequence import coverage, is_tile
-
-
-@dataclass(frozen=True)
-class AfterStep(Scored):
-    """A control that cuts after ``step``'s transfer (0: before the first forward)."""
-
-    step: int = 1
-
-    def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
-        """One lasting cut."""
-        return cut_after(self.step, steps)
 
 
 @register

@@ -12,6 +12,8 @@ from redvtp.pruning.base import Scored, cut_after, register
 from redvtp.selection import Cut, Needs, View, is_whole
 
 ROWS = ("masked", "committed", "prompt", "prompt+masked", "prompt+response")
+INSIDE = tuple(rows for rows in ROWS if rows != "committed")
+"""Guide rows that are known inside a step."""
 
 
 @register
@@ -50,12 +52,18 @@ class RedVTP(Scored):
 
     def needs(self, cut: Cut) -> Needs:
         """Attention of the response rows, and of the prompt's where they guide."""
-        kinds = {"response"} | ({"prompt"} if "prompt" in self.rows else set())
-        return Needs(attention=frozenset(kinds), layers=self.layers)
+        if cut.layer is not None and self.rows == "committed":
+            raise ValueError(f"{self.name}: rows='committed' are known only after a step, not inside it")
+        return Needs(attention=kinds_of(self.rows), layers=self.layers)
 
     def score(self, view: View) -> Tensor:
         """``[B, n]`` mean over the guide rows."""
         return guided_mean(view, self.rows)
+
+
+def kinds_of(rows: str) -> frozenset[str]:
+    """The attention rows, as in Needs, that are watched for the guide rows ``rows``."""
+    return frozenset({"response", "prompt"} if "prompt" in rows else {"response"})
 
 
 def guided_mean(view: View, rows: str) -> Tensor:

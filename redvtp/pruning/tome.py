@@ -18,7 +18,8 @@ class ToMe(Scored):
     """Bipartite soft matching until the budget is met; merged tokens count their originals in attention.
 
     Source: arXiv 2210.09461 (bipartite soft matching, proportional attention), applied between two denoising
-    steps to the visual embeddings. A round can at most halve the tokens, so small budgets take several.
+    steps to the visual embeddings, where the source compares the keys of an attention layer. A round can at most
+    halve the tokens, so small budgets take several.
 
     Attributes:
         step: merge after this step's transfer; 0 merges before the first forward.
@@ -64,29 +65,40 @@ class ToMe(Scored):
 def merge_to(states: Tensor, size: Tensor, target: int) -> tuple[LongTensor, Tensor, Tensor]:
     """Merge ``states [n, D]`` down to ``target`` tokens.
 
+    In each round, tokens at even places merge into the most similar one at an odd place, the most similar pairs
+    first; of equal ones the first. A token is the mean of its originals, weighted by their sizes.
+
     Returns:
         ``[m]`` ascending places, ``[m, n]`` weights (rows sum to 1), ``[m]`` sizes.
     """
     n = len(states)
-    place = torch.arange(n, device=states.device)
-    member = torch.eye(n, device=states.device)  # which originals make up each current token
     weight = size.to(states.device).float()
+    place = torch.arange(n, device=states.device)  # of each current token: its first original
+    owner = place.clone()  # of each original: the current token that it is part of
+    total = weight.clone()
+    current = states.float()
     while len(place) > target:
-        share = member * weight[None]
-        current = (share @ states.float()) / share.sum(1, keepdim=True)
         unit = torch.nn.functional.normalize(current, dim=-1)
-        source, sink = torch.arange(0, len(place), 2), torch.arange(1, len(place), 2)
-        similarity, match = (unit[source] @ unit[sink].T).max(1)
-        count = min(len(place) - target, len(source))
+        similarity, match = (unit[0::2] @ unit[1::2].T).max(1)
+        count = min(len(place) - target, len(similarity))
         chosen = torch.sort(similarity, descending=True, stable=True).indices[:count]
-        stays = torch.ones(len(place), dtype=torch.bool)
-        for s, d in zip(source[chosen].tolist(), sink[match[chosen]].tolist(), strict=True):
-            member[d] += member[s]
-            place[d] = torch.minimum(place[d], place[s])
-            stays[s] = False
-        place, member = place[stays], member[stays]
+        joins = torch.arange(len(place), device=states.device)
+        joins[2 * chosen] = 2 * match[chosen] + 1
+        stays = joins == torch.arange(len(place), device=states.device)
+        joins = (stays.cumsum(0) - 1)[joins]
+        place = place.new_full((int(stays.sum()),), n).scatter_reduce(0, joins, place, "amin")
+        owner = joins[owner]
+        total = group_sum(weight[:, None], owner, len(place))[:, 0]
+        current = group_sum(weight[:, None] * states.float(), owner, len(place)) / total[:, None]
     order = place.argsort()
-    place, member = place[order], member[order]
-    share = member * weight[None]
-    total = share.sum(1)
-    return place, (share / total[:, None]).to(states.dtype), total
+    place, total = place[order], total[order]
+    owner = order.argsort()[owner]
+    weights = torch.zeros(len(place), n, device=states.device)
+    weights[owner, torch.arange(n, device=states.device)] = weight / total[owner]
+    return place, weights.to(states.dtype), total
+
+
+def group_sum(values: Tensor, group: LongTensor, groups: int) -> Tensor:
+    """``[groups, D]`` sums of ``values [n, D]`` by group, in the order of n on every device."""
+    order = torch.sort(group, stable=True).indices
+    return torch.segment_reduce(values[order], "sum", lengths=torch.bincount(group, minlength=groups), axis=0)

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from redvtp import FastV, LladaFastV, Mass, Oracle, Random, RedVTP, Shuffled, ToMe, Uniform
+from redvtp import (
+    VTW,
+    DivPrune,
+    FastV,
+    LladaFastV,
+    Mass,
+    Oracle,
+    Outliers,
+    PyramidDrop,
+    Random,
+    Rank,
+    RedVTP,
+    Shuffled,
+    SparseVLM,
+    ToMe,
+    TrimProjector,
+    Uniform,
+)
 
 KEEP = 0.4
 
@@ -14,7 +31,18 @@ CASES = (
     LladaFastV(keep=KEEP),
     LladaFastV(keep=KEEP, layer=2, positions="original"),
     FastV(keep=KEEP),
-    FastV(keep=KEEP, layer=1, protect=("newline",)),
+    FastV(keep=KEEP, layer=1, protect=("newline",), rows="prompt+response"),
+    PyramidDrop(keep=KEEP),
+    PyramidDrop(keep=0.6, rows="prompt"),
+    SparseVLM(keep=KEEP),
+    SparseVLM(keep=0.6, recycle=False),
+    SparseVLM(keep=Rank(0.8)),
+    VTW(keep=KEEP),
+    VTW(keep=0.7, positions="original"),
+    TrimProjector(keep=KEEP),
+    TrimProjector(keep=Outliers(0.2), step=1, aggregate=False),
+    DivPrune(keep=KEEP),
+    DivPrune(keep=KEEP, step=1, protect=("newline",)),
     ToMe(keep=KEEP),
     ToMe(keep=0.1, step=0),
     Random(keep=KEEP),
