@@ -18,6 +18,7 @@ from redvtp.pruning import (
     PyramidDrop,
     Random,
     RedVTP,
+    Scheduled,
     Shuffled,
     SparseVLM,
     ToMe,
@@ -32,6 +33,6 @@ __version__ = "0.1.0"
 __all__ = [
     "VTW", "Answer", "Count", "Cut", "DLLMCache", "Decoding", "DivPrune", "FastDLLM", "FastV", "LladaFastV", "Mass",
     "Model", "Needs", "Oracle", "Outliers", "PrefixDLM", "Prompt", "PyramidDrop", "Random", "Rank", "Recorder",
-    "RedVTP", "Selection", "Settings", "Share", "Shuffled", "SparseVLM", "ToMe", "TrimProjector", "Uniform", "View",
-    "evidence_recall", "load",
+    "RedVTP", "Scheduled", "Selection", "Settings", "Share", "Shuffled", "SparseVLM", "ToMe", "TrimProjector",
+    "Uniform", "View", "evidence_recall", "load",
 ]  # fmt: skip

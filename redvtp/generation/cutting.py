@@ -29,7 +29,6 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         raise ValueError(f"prune={pruner!r}: expected a method with its parameters, e.g. RedVTP(keep=0.25), or None")
     cuts = pruner.cuts(settings.most_steps, host.layers)
     for step in sorted({cut.step for cut in cuts}):
-        check_nesting(pruner.name, [cut for cut in cuts if cut.step == step and cut.layer is not None])
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
         passing = any(cut.step == step and not cut.lasting for cut in cuts)
@@ -37,6 +36,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
         cut.check(settings.most_steps, host.layers)
+        check_nesting(pruner.name, cut, [other for other in cuts if other.step == cut.step and other.layer is not None])
         if cut.layer is None and Count(0) in (getattr(pruner, "keep", None), cut.keep):
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)
@@ -57,19 +57,17 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
                 raise ValueError(f"{pruner.name} needs the extra {name!r} for each sample; got {sorted(extras)}")
 
 
-def check_nesting(name: str, cuts: Sequence[Cut]) -> None:
-    """Refuse cuts inside one step of which one drops tokens of a sequence that an earlier one still puts together."""
-    for first in cuts:
-        for later in cuts:
-            if first.layer == later.layer and first is not later:
-                raise ValueError(f"{name}: two cuts after layer {first.layer} of step {first.step}")
-            if first.until is None or not first.layer < later.layer < first.until:
-                continue
-            if later.until is None or later.until > first.until:
-                raise ValueError(
-                    f"{name}: tokens dropped after layer {first.layer} rejoin before layer {first.until}, so those "
-                    f"dropped after layer {later.layer} must rejoin by then; until={later.until}"
-                )
+def check_nesting(name: str, cut: Cut, others: Sequence[Cut]) -> None:
+    """Refuse a cut inside a step that does not go with the ``others`` there: a second one after its layer, or one
+    within the layers that its tokens skip, whose own tokens do not rejoin by then."""
+    if sum(other.layer == cut.layer for other in others) > 1:
+        raise ValueError(f"{name}: two cuts after layer {cut.layer} of step {cut.step}")
+    for other in others if cut.until is not None else ():
+        if cut.layer < other.layer < cut.until and (other.until is None or other.until > cut.until):
+            raise ValueError(
+                f"{name}: tokens dropped after layer {cut.layer} rejoin before layer {cut.until}, so those dropped "
+                f"after layer {other.layer} must rejoin by then; until={other.until}"
+            )
 
 
 def inputs_of(state: State) -> Inputs:

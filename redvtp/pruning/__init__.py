@@ -7,6 +7,7 @@ from redvtp.pruning.fastv import FastV
 from redvtp.pruning.llada_fastv import LladaFastV
 from redvtp.pruning.pyramiddrop import PyramidDrop
 from redvtp.pruning.redvtp import RedVTP
+from redvtp.pruning.schedule import Scheduled
 from redvtp.pruning.sparsevlm import SparseVLM
 from redvtp.pruning.tome import ToMe
 from redvtp.pruning.trim import TrimProjector
@@ -14,5 +15,5 @@ from redvtp.pruning.vtw import VTW
 
 __all__ = [
     "METHODS", "VTW", "DivPrune", "FastV", "LladaFastV", "Oracle", "Pruner", "PyramidDrop", "Random", "RedVTP",
-    "Scored", "Shuffled", "SparseVLM", "ToMe", "TrimProjector", "Uniform", "get", "register",
+    "Scheduled", "Scored", "Shuffled", "SparseVLM", "ToMe", "TrimProjector", "Uniform", "get", "register",
 ]  # fmt: skip

@@ -50,3 +50,19 @@ CASES = (
     Oracle(keep=KEEP),
     Shuffled(keep=KEEP),
 )
+
+
+class Watched:
+    """A host that notes each forward's probe and tokens at each layer."""
+
+    def __init__(self, host) -> None:
+        self._host, self.probes, self.lengths = host, [], []
+
+    def __getattr__(self, name: str):
+        return getattr(self._host, name)
+
+    def forward(self, state, canvas, logit_rows, probe=None, at_layer=None, span=None):
+        output = self._host.forward(state, canvas, logit_rows, probe, at_layer, span)
+        self.probes.append(probe)
+        self.lengths.append(output.lengths)
+        return output

@@ -15,7 +15,7 @@ from redvtp.models.base import compact_positions
 from redvtp.plans import Task, forwards, planned, stages
 from redvtp.pruning import METHODS
 from redvtp.sequence import PROMPT, VISUAL
-from tests.pruning.matrix import CASES
+from tests.pruning.matrix import CASES, Watched
 from tests.redvtp.runs import FAST, assert_same, evidence, run
 
 STEPS, LAYERS = FAST["steps"], 3
@@ -24,22 +24,6 @@ STEPS, LAYERS = FAST["steps"], 3
 @pytest.fixture(params=CASES, ids=str)
 def method(request):
     return request.param
-
-
-class Watched:
-    """A host that notes each forward's probe and tokens at each layer."""
-
-    def __init__(self, host) -> None:
-        self._host, self.probes, self.lengths = host, [], []
-
-    def __getattr__(self, name: str):
-        return getattr(self._host, name)
-
-    def forward(self, state, canvas, logit_rows, probe=None, at_layer=None, span=None):
-        output = self._host.forward(state, canvas, logit_rows, probe, at_layer, span)
-        self.probes.append(probe)
-        self.lengths.append(output.lengths)
-        return output
 
 
 def plan(method):

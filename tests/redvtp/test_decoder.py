@@ -92,6 +92,20 @@ def test_dropping_with_original_positions_equals_masking_the_columns(decoder):
 
 
 @torch.no_grad()
+def test_two_cuts_that_end_before_one_layer_give_back_the_last_dropped_first(decoder):
+    layout, keep = layout_of(2, 6, 4), [0, 3, 4]
+    hidden, place = states(1, layout.length), torch.arange(12)[None]
+    cuts = {1: LayerCut(lambda *_: Selection(torch.tensor([keep])), until=3)}
+    cuts[2] = LayerCut(lambda *_: Selection(torch.tensor([[1]])), until=3)
+    ours, lengths = run_layers(decoder, hidden, layout, place, at_layer=cuts)
+    joined = one_layer(decoder, 0, hidden, place)
+    stay = layout.keep_visual(layout.columns_of(VISUAL), torch.tensor([keep]))[0]
+    joined[:, stay] = one_layer(decoder, 1, joined[:, stay], torch.arange(len(stay))[None])
+    assert lengths.flatten().tolist() == [12, 9, 12]
+    torch.testing.assert_close(ours, one_layer(decoder, 2, joined, place), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("positions", ["compact", "original"])
 def test_a_cut_inside_the_loop_equals_two_half_runs(decoder, positions):
     layout = Layout.stack([layout_of(3, 6, 4), layout_of(2, 4, 4)])
