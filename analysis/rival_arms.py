@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import redvtp
 from analysis import benchmarks
@@ -191,9 +191,3 @@ def possible(pruner: Pruner, steps: int, layers: int) -> bool:
     except ValueError:
         return False
     return True
-
-
-def twin(arm: Arm, family: str, layers: int, wide: bool) -> Arm | None:
-    """The same arm for a model of another number of layers, or None."""
-    alike = replace(arm, pruner=None)
-    return next((one for one in arms(family, layers, wide) if replace(one, pruner=None) == alike), None)

@@ -2,14 +2,15 @@
 
 Every method answers the same samples in all steps of the family's protocol, from the first step on or later (see
 analysis.rival_arms). Runs go on after the end of turn is found: with the official stop rule the mini models' runs end
-before half of the steps, and a late start would prune nothing. `open` tells how much of the answer was still masked when
-pruning began, in the unpruned run: where that is all, a late start comes as early for the answer as the first step does.
+before half of the steps, and a late start would prune nothing. `open` tells how much of the answer was still masked
+when pruning began, in the unpruned run: where that is all, a late start is as early for the answer as the first step.
 
-`difference` is the paired difference in exact match to the unpruned run in as many steps; of a row with a `change` to the
-same row without it. It has Tango's interval (95%), for this difference alone; `gained` and `lost` answers are what the
-tables adjust for the number of methods. `score` is the family's own metric. `after` is the step after which the run is
-its own. `flops_ratio` is of the mini model's FLOPs, to unpruned; `tflops_8b` and `share_8b` are of the published 8B
-LLaDA-V's at the same steps and response (see analysis.main_table), of the same arm for 32 layers.
+`difference` is the paired difference in exact match to the unpruned run in as many steps; of a row with a `change` to
+the same row without it. It has Tango's interval (95%), for this difference alone; `gained` and `lost` answers are what
+the tables adjust for the number of methods. `score` is the family's own metric. `after` is the step after which the run
+is its own; `evidence_recall` is of tokens that are gone for good. `flops_ratio` is of the mini model's FLOPs, to
+unpruned; `tflops_8b` and `share_8b` are of the published 8B LLaDA-V's in as many steps (see analysis.main_table), under
+the same arm for 32 layers.
 
 `origin` says how a model came about: from_scratch, or autoregressive: taught to read from left to right first.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+
 import torch
 
 import redvtp
@@ -42,6 +44,7 @@ BY = tuple(name for name in EACH if name != "index")
 MEANS = ("score", "evidence_recall", "open", "tokens_fed")
 AUTOREGRESSIVE = "mini/llada_ar"
 PUBLISHED = "llada_v"
+UNPRUNED = {"method": "none", "keep": 1.0, "start": None, "change": "none", "comparison": "none"}
 MOST = {"default": 50, "quick": 8, "full": 100}  # samples a family and seed
 
 
@@ -131,6 +134,7 @@ def open_shares(host: redvtp.Model, run: Decoding) -> list[list[float | None]]:
 def _rows(host: redvtp.Model, batch: Sequence[Sample], arm: Arm, steps: int, run: Decoding) -> list[Row]:
     """Finish a run; one row a sample."""
     metric, rows = answers.METRICS[benchmarks.get(batch[0].family).metric], []
+    lasts = arm.pruner is None or all(cut.lasting for cut in arm.pruner.cuts(steps, host.host.layers))
     for sample, result in zip(batch, run.run(), strict=True):
         answer = host.answer(result)
         rows.append({
@@ -138,7 +142,7 @@ def _rows(host: redvtp.Model, batch: Sequence[Sample], arm: Arm, steps: int, run
             "index": sample.index, **arm.fields, "steps": steps, "after": arm.leaves(steps, host.host.layers),
             "prediction": answer.text, "exact_match": exact_match(answer.text, sample.answer),
             "score": float(metric(answer.text, sample.answer)),
-            "evidence_recall": evidence_recall(answer.layout, sample.evidence),
+            "evidence_recall": evidence_recall(answer.layout, sample.evidence) if lasts else None,
             "visual_tokens": answer.visual_tokens, "tokens_fed": answer.tokens_fed, "flops": answer.flops,
         })  # fmt: skip
     return rows
@@ -195,10 +199,9 @@ def summarise(rows: Sequence[Row], wide: bool) -> Iterator[Row]:
         groups[tuple(row[name] for name in BY)][row["index"]] = row
     for key, group in groups.items():
         told = dict(zip(BY, key, strict=True))
-        full = groups[_key(told, method="none", keep=1.0, start=None, change="none", comparison="none")]
-        base = full if told["change"] == "none" else groups[_key(told, change="none")]
-        if told["change"] != "none" and told["method"] == "none":
-            base = full
+        full = groups[_key(told, UNPRUNED)]
+        unchanged = told["change"] == "none" or told["method"] == "none"
+        base = full if unchanged else groups[_key(told, {"change": "none"})]
         right = [[bool(part[index]["exact_match"]) for index in sorted(part)] for part in (base, group)]
         gained, lost = (None, None) if base is group else turned(*right)
         apart = (None,) * 3 if base is group else difference(gained, lost, len(group))
@@ -212,7 +215,7 @@ def summarise(rows: Sequence[Row], wide: bool) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def _key(told: Row, **changed) -> tuple:
+def _key(told: Row, changed: Row) -> tuple:
     return tuple((told | changed)[name] for name in BY)
 
 
@@ -223,28 +226,25 @@ def _mean(rows: Mapping[int, Row], name: str) -> float | None:
 
 def _published(told: Row, wide: bool) -> dict[str, float | None]:
     """FLOPs of the arm at the published shape; None where the method's budget follows from its scores."""
-    own, full = (true_flops(told["family"], told["steps"], arm, wide) for arm in (_named(told), _named(None)))
+    own, full = (true_flops(told["family"], told["steps"], tuple(named_as.items()), wide)
+                 for named_as in ({name: told[name] for name in UNPRUNED}, UNPRUNED))  # fmt: skip
     return {"tflops_8b": own and own / 1e12, "share_8b": own and own / full}
 
 
-def _named(told: Row | None) -> tuple:
-    if told is None:
-        return ("none", 1.0, None, "none", "none")
-    return tuple(told[name] for name in ("method", "keep", "start", "change", "comparison"))
-
-
 @functools.cache
-def true_flops(family: str, steps: int, arm: tuple, wide: bool) -> int | None:
-    """FLOPs of one answer of the published LLaDA-V, counted as the official code runs."""
+def true_flops(family: str, steps: int, fields: tuple[tuple[str, str | float | None], ...], wide: bool) -> int | None:
+    """FLOPs of one answer of the published LLaDA-V under the arm with these fields, as the official code runs.
+
+    None for a budget that follows from scores, and for an arm that so many layers do not have.
+    """
     config, protocol = true_config(PUBLISHED).text_config, benchmarks.get(family).protocol
-    layers, asked = config.num_hidden_layers, None if steps == protocol.steps else steps
-    found = next(
-        (one for one in rival_arms.arms(family, layers, wide) if (*one.fields.values(), one.steps) == (*arm, asked)),
-        rival_arms.Arm("none", 1.0, None, None),
-    )
-    task = compute.answer_of(PUBLISHED, protocol.length, steps)
+    layers, task = config.num_hidden_layers, compute.answer_of(PUBLISHED, protocol.length, steps)
+    alike = [arm for arm in rival_arms.arms(family, layers, wide)
+             if arm.fields == dict(fields) and (arm.steps or protocol.steps) == steps]  # fmt: skip
+    if not alike:
+        return None
     try:
-        plan = planned(found.pruner, steps, layers)
+        plan = planned(alike[0].pruner, steps, layers)
     except ValueError:
         return None
     return stages(LanguageFormula(config), task, forwards(task, plan, layers), official=True).total
