@@ -260,7 +260,7 @@ class Rank:
         if score.dim() != 2:
             raise ValueError(f"{self}: needs attention by text token, which this method does not have")
         n = score.shape[1]
-        return max(1, n - math.floor(self.scale * (n - int(torch.linalg.matrix_rank(score.double())))))
+        return max(1, n - math.floor(self.scale * (n - int(torch.linalg.matrix_rank(score.float())))))
 
 
 Budget = Share | Count | Mass | Outliers | Rank

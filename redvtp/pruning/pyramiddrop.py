@@ -27,8 +27,8 @@ class PyramidDrop(Scored):
 
     Attributes:
         keep: the share of visual tokens that the layers see on average. The first stage, which sees all, is a quarter
-            of the layers or what half of the budget pays for, whichever is less, and at least one layer; the other
-            stages share the rest evenly. The shares are 1, f, f^2, f^3, with f such that the mean is ``keep``: 47%
+            of the layers or the layers that half of the budget pays for, rounded, whichever is less, and at least one;
+            the other stages share the rest evenly. The shares are 1, f, f^2, f^3, with f such that the mean is ``keep``: 47%
             gives f = 0.5 and the paper's layers.
         rows: guide rows, as in RedVTP: "masked", "prompt", "prompt+masked" or "prompt+response".
     """
@@ -66,6 +66,6 @@ class PyramidDrop(Scored):
 
 def stage_ends(keep: float, layers: int) -> list[int]:
     """The layers after which the stages end, but the last; fewer than three where there are too few layers."""
-    first = max(1, min(layers // STAGES, math.floor(keep * layers / 2 + 1e-9)))
+    first = max(1, min(layers // STAGES, math.floor(keep * layers / 2 + 0.5)))
     width = (layers - first) / (STAGES - 1)
     return sorted({end for i in range(STAGES - 1) if (end := round(first + i * width)) < layers})

@@ -18,6 +18,7 @@ from redvtp import (
     Mass,
     Needs,
     Oracle,
+    PyramidDrop,
     Random,
     RedVTP,
     Selection,
@@ -75,6 +76,13 @@ def slow_run(host, eager, prompt, kind: str, cut_layer: int = 1) -> tuple[list[i
             here.append(hidden.shape[1])
             hidden, attention = layer(eager, index, hidden)
             maps.append(attention)
+            if kind == "pyramiddrop" and (stage := PyramidDrop(keep=0.6).cuts(1, 3)[index : index + 1]):
+                rows = [hidden.shape[1] - LENGTH + i for i in masked]
+                left = int(stage[0].keep.ratio * len(visual))
+                chosen = best(attention[rows][:, columns].mean(0), left)
+                gone = {columns[i] for i in range(len(columns)) if i not in chosen}
+                hidden = hidden[:, [i for i in range(hidden.shape[1]) if i not in gone]]
+                columns = list(range(columns[0], columns[0] + left))
             if index + 1 == cut_layer and (kind == "fastv" or (kind == "llada_fastv" and step == 0)):
                 rows = [hidden.shape[1] - LENGTH + i for i in masked]
                 chosen = best(attention[rows][:, columns].mean(0), count)
@@ -108,6 +116,7 @@ def slow_run(host, eager, prompt, kind: str, cut_layer: int = 1) -> tuple[list[i
         ("llada_fastv", LladaFastV(keep=KEEP, layer=2)),
         ("fastv", FastV(keep=KEEP, layer=1)),
         ("fastv", FastV(keep=KEEP)),
+        ("pyramiddrop", PyramidDrop(keep=0.6)),
     ],
     ids=str,
 )
