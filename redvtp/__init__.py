@@ -10,10 +10,13 @@ from redvtp.generation import Decoding, Recorder, Settings
 from redvtp.model import Answer, Model, load
 from redvtp.models.base import Prompt
 from redvtp.pruning import (
+    SGL,
     VTW,
+    D3ToM,
     DivPrune,
     FastV,
     LladaFastV,
+    MaskKV,
     Oracle,
     PyramidDrop,
     Random,
@@ -21,9 +24,12 @@ from redvtp.pruning import (
     Scheduled,
     Shuffled,
     SparseVLM,
+    Staged,
     ToMe,
     TrimProjector,
     Uniform,
+    VNorm,
+    ZipVL,
 )
 from redvtp.selection import Count, Cut, Mass, Needs, Outliers, Rank, Selection, Share, View
 from redvtp.sequence import evidence_recall
@@ -31,8 +37,8 @@ from redvtp.sequence import evidence_recall
 __version__ = "0.1.0"
 
 __all__ = [
-    "VTW", "Answer", "Count", "Cut", "DLLMCache", "Decoding", "DivPrune", "FastDLLM", "FastV", "LladaFastV", "Mass",
-    "Model", "Needs", "Oracle", "Outliers", "PrefixDLM", "Prompt", "PyramidDrop", "Random", "Rank", "Recorder",
-    "RedVTP", "Scheduled", "Selection", "Settings", "Share", "Shuffled", "SparseVLM", "ToMe", "TrimProjector",
-    "Uniform", "View", "evidence_recall", "load",
+    "SGL", "VTW", "Answer", "Count", "Cut", "D3ToM", "DLLMCache", "Decoding", "DivPrune", "FastDLLM", "FastV",
+    "LladaFastV", "Mass", "MaskKV", "Model", "Needs", "Oracle", "Outliers", "PrefixDLM", "Prompt", "PyramidDrop",
+    "Random", "Rank", "Recorder", "RedVTP", "Scheduled", "Selection", "Settings", "Share", "Shuffled", "SparseVLM",
+    "Staged", "ToMe", "TrimProjector", "Uniform", "VNorm", "View", "ZipVL", "evidence_recall", "load",
 ]  # fmt: skip

@@ -28,21 +28,35 @@ class AttentionProbe:
         columns: ``[B, C]`` key columns; -1 pads, which read 0.
         layers: decoder layers to watch, 1..L; None watches all.
         per_layer: also keep each layer's share (``by_layer``).
+        values: also keep the norm of each column's values.
+        guide: ``[B, R]`` rows whose attention is also kept head by head, summed over them; None for no heads.
 
     Attributes:
         first: column of the first query where a forward runs on a part of the columns; None where its queries are
             the last columns (usually all).
         total: ``[B, R, C]`` fp32 sum over the watched layers so far, None before the first.
         by_layer: ``{layer: [B, R, C]}`` where ``per_layer``.
+        norms: ``{layer: [B, C]}`` length of each column's value, all heads in one vector, where ``values``.
+        by_head: ``{layer: [B, H, C]}`` where there is a guide, and to_prompt: ``{layer: [B, H]}`` the share of the
+            columns before the first row in what goes to them and to the guide rows.
     """
 
     def __init__(
-        self, rows: LongTensor, columns: LongTensor, layers: Iterable[int] | None = None, per_layer: bool = False
+        self,
+        rows: LongTensor,
+        columns: LongTensor,
+        layers: Iterable[int] | None = None,
+        per_layer: bool = False,
+        values: bool = False,
+        guide: Tensor | None = None,
     ) -> None:
         self.rows = rows
         self.columns = columns
         self.layers = None if layers is None else frozenset(layers)
-        self.per_layer = per_layer
+        self.per_layer, self.values, self.guide = per_layer, values, guide
+        self.norms: dict[int, Tensor] = {}
+        self.by_head: dict[int, Tensor] = {}
+        self.to_prompt: dict[int, Tensor] = {}
         self.first: int | None = None
         self.total: Tensor | None = None
         self.by_layer: dict[int, Tensor] = {}
@@ -52,13 +66,44 @@ class AttentionProbe:
         """Whether layer 1..L is to be recorded."""
         return self.layers is None or layer in self.layers
 
-    def add(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, alone: int = 0) -> None:
-        """Record one layer: ``query [B, H, Q, d]``, ``key [B, H_kv, T, d]`` after rotary embedding."""
-        mass = attention_mass(query, key, mask, scaling, self.rows, self.columns, self.first, alone)
+    def add(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        alone: int = 0,
+        value: Tensor | None = None,
+    ) -> None:
+        """Record one layer: ``query [B, H, Q, d]``, ``key`` and ``value [B, H_kv, T, d]`` after rotary embedding."""
+        if self.values:
+            norm = value.float().square().sum((1, 3)).sqrt()
+            self.norms[layer] = norm.gather(1, self.columns.clamp(min=0)).masked_fill(self.columns < 0, 0.0)
+        if not self.rows.shape[1]:
+            return
+        weights = row_attention(query, key, mask, scaling, self.rows, self.first, alone)
+        mass = columns_of(weights.mean(1), self.columns)
+        if self.guide is not None:
+            self._add_heads(layer, weights)
         self.total = mass if self.total is None else self.total + mass
         self.seen.append(layer)
         if self.per_layer:
             self.by_layer[layer] = mass
+
+    def seen_layers(self) -> list[int]:
+        """The layers, 1..L, that were recorded in any way, in order."""
+        return sorted({*self.seen, *self.norms})
+
+    def _add_heads(self, layer: int, weights: Tensor) -> None:
+        """Sum ``weights [B, H, R, T]`` over the guide rows."""
+        guide = self.guide & (self.rows >= 0)
+        mass = (weights * guide[:, None, :, None]).sum(2)
+        self.by_head[layer] = columns_of(mass, self.columns)
+        place = torch.arange(mass.shape[2], device=mass.device)
+        prompt = (mass * (place < self.rows[:, :1])[:, None]).sum(2)
+        own = columns_of(mass, self.rows.masked_fill(~guide, -1)).sum(2)
+        self.to_prompt[layer] = prompt / (prompt + own).clamp(min=1e-12)
 
     def mean(self) -> Tensor:
         """``[B, R, C]`` mean over the watched layers.
@@ -81,7 +126,27 @@ def attention_mass(
     first: int | None = None,
     alone: int = 0,
 ) -> Tensor:
-    """Head-mean softmax attention ``[B, R, C]`` in fp32 from ``rows`` to ``columns`` (-1 pads read 0).
+    """Head-mean softmax attention ``[B, R, C]`` in fp32 from ``rows`` to ``columns`` (-1 pads read 0); see
+    `row_attention`."""
+    return columns_of(row_attention(query, key, mask, scaling, rows, first, alone).mean(1), columns)
+
+
+def columns_of(mass: Tensor, columns: LongTensor) -> Tensor:
+    """``[B, R, C]`` those columns of ``mass [B, R, T]``; -1 pads read 0."""
+    chosen = mass.gather(2, columns.clamp(min=0)[:, None].expand(-1, mass.shape[1], -1))
+    return chosen.masked_fill((columns < 0)[:, None], 0.0)
+
+
+def row_attention(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    rows: LongTensor,
+    first: int | None = None,
+    alone: int = 0,
+) -> Tensor:
+    """Softmax attention ``[B, H, R, T]`` in fp32 from ``rows`` to all columns.
 
     Rows are counted over all T columns, of which the queries begin at column ``first`` (None: are the last Q,
     usually all). The denominator runs over all keys, but for rows before column ``alone``, which see only the keys
@@ -102,9 +167,7 @@ def attention_mass(
     if alone:
         later = torch.arange(key.shape[2], device=key.device) >= alone
         scores = scores.masked_fill(((rows < alone)[..., None] & later)[:, None], float("-inf"))
-    mean = torch.softmax(scores, dim=-1, dtype=torch.float32).mean(1)
-    chosen = mean.gather(2, columns.clamp(min=0)[:, None].expand(-1, rows.shape[1], -1))
-    return chosen.masked_fill((columns < 0)[:, None], 0.0)
+    return torch.softmax(scores, dim=-1, dtype=torch.float32)
 
 
 def probed_sdpa(
@@ -139,7 +202,7 @@ def probed_sdpa(
     else:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if probe is not None and probe.watches(module.layer_idx + 1):
-        probe.add(module.layer_idx + 1, query, key, attention_mask, kwargs["scaling"], alone)
+        probe.add(module.layer_idx + 1, query, key, attention_mask, kwargs["scaling"], alone, value)
     return output, None
 
 

@@ -100,12 +100,16 @@ class Needs:
             (between steps) or the layer of the cut (inside a step).
         states: the current visual tokens' states: hidden ones inside a step, embeddings between steps.
         inputs: the input embeddings of visual tokens and of the prompt's text.
+        values: the norms of the visual tokens' values, in the same layers as the attention; step 1 or later.
+        heads: attention of the rows masked before the step by layer and head, in the same layers.
         extras: names that the caller must supply for each sample, e.g. "evidence".
     """
 
     attention: frozenset[str] = frozenset()
     layers: tuple[int, ...] | None = None
     states: bool = False
+    values: bool = False
+    heads: bool = False
     extras: tuple[str, ...] = ()
     inputs: bool = False
 
@@ -128,6 +132,20 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """Attention of the rows that were masked before a step, summed over them, layer by layer and head by head.
+
+    Attributes:
+        mass: ``[B, L, H, n]`` to each visual token.
+        prompt: ``[B, L, H]`` share of what goes to the prompt (all before the response) in what goes there and to
+            these rows themselves.
+    """
+
+    mass: Tensor
+    prompt: Tensor
+
+
+@dataclass(frozen=True)
 class View:
     """What a method sees when it selects. ``n`` is the largest number of visual tokens in the batch.
 
@@ -137,13 +155,16 @@ class View:
         visual: ``[B, n]`` columns of the visual tokens in ``layout``, -1 pads on the right.
         original: ``[B]`` visual tokens of each sample before any cut.
         undecided: ``[B, G]`` response rows still masked (inside a step: masked before it).
-        just_decided: ``[B, G]`` rows committed in this step (inside a step: none).
+        just_decided: ``[B, G]`` rows committed in this step (inside a step: in the step before it, none in the first).
         attention: ``[B, G, n]`` head- and layer-mean attention from response rows, or None.
         prompt_attention: ``[B, P, n]`` the same from the prompt's text rows, or None.
         prompt_rows: ``[B, P]`` which of those rows are real (not padding), or None.
         states: ``[B, n, D]`` states of the visual tokens, or None.
         inputs: the embeddings that the forward starts from, or None.
+        values: ``[B, n]`` norm of the visual tokens' values, mean over layers, or None.
+        heads: attention by layer and head (see Heads), or None.
         size: ``[B, n]`` originals that each current token stands for, or None where each is one.
+        index: ``[B, n]`` which of the sample's original visual tokens each is, -1 pads.
         seeds: one seed a sample; randomness drawn from it is the same in any batch.
         extras: per-sample extras by name, each a sequence of length B.
     """
@@ -160,7 +181,10 @@ class View:
     prompt_rows: Tensor | None = None
     states: Tensor | None = None
     inputs: Inputs | None = None
+    values: Tensor | None = None
+    heads: Heads | None = None
     size: Tensor | None = None
+    index: LongTensor | None = None
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property

@@ -13,8 +13,10 @@ from redvtp.attention import AttentionProbe
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, State, take_columns
 from redvtp.pruning.base import Pruner
-from redvtp.selection import Count, Cut, Inputs, is_whole
+from redvtp.selection import Count, Cut, Inputs, Needs, is_whole
 from redvtp.sequence import PROMPT, VISUAL
+
+BY_LAYER = ("by_layer", "norms", "by_head", "to_prompt")  # what a probe keeps layer by layer
 
 
 def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: Mapping[str, Sequence[Any]]) -> None:
@@ -32,7 +34,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         if len({cut.lasting for cut in cuts if cut.step == step and cut.layer is not None}) > 1:
             raise ValueError(f"{pruner.name}: the cuts inside step {step} must be all lasting or all for the step only")
         passing = any(cut.step == step and not cut.lasting for cut in cuts)
-        if passing and any(cut.step == step and cut.layer is None and pruner.needs(cut).attention for cut in cuts):
+        if passing and any(cut.step == step and cut.layer is None and looks(pruner.needs(cut)) for cut in cuts):
             raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
         cut.check(settings.most_steps, host.layers)
@@ -40,13 +42,13 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         if cut.layer is None and Count(0) in (getattr(pruner, "keep", None), cut.keep):
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")
         needs = pruner.needs(cut)
-        wanted = {"attention"} if needs.attention else set()
+        wanted = {"attention"} if looks(needs) else set()
         wanted |= {"states"} if needs.states or needs.inputs else set()
         wanted |= {"in_layer"} if cut.layer is not None else set()
         wanted |= {"rejoin"} if cut.until is not None else set()
         if not wanted <= host.can:
             raise ValueError(f"{pruner.name} needs {sorted(wanted - host.can)}, which host {host.name} cannot do")
-        if needs.attention and cut.step == 0:
+        if looks(needs) and cut.step == 0:
             raise ValueError(f"{pruner.name}: a cut before the first forward (step 0) has no attention to look at")
         for layer in needs.layers or ():
             top = host.layers if cut.layer is None else cut.layer
@@ -78,6 +80,11 @@ def inputs_of(state: State) -> Inputs:
     return Inputs(take_columns(state.embeds, visual), visual >= 0, take_columns(state.embeds, text), question)
 
 
+def looks(needs: Needs) -> bool:
+    """Whether a forward has to be watched for it."""
+    return bool(needs.attention or needs.values or needs.heads)
+
+
 def present(mass: Tensor, columns: LongTensor) -> Tensor:
     """``[B, R, n']`` the attention to the columns that are still there (a cut inside the step may have
     dropped some), in order, padded on the right with zeros."""
@@ -96,5 +103,7 @@ def thinned(probe: AttentionProbe, keep: LongTensor) -> AttentionProbe:
     fewer = copy.copy(probe)
     fewer.rows, fewer.columns = probe.rows[keep], probe.columns[keep]
     fewer.total = None if probe.total is None else probe.total[keep]
-    fewer.by_layer = {layer: mass[keep] for layer, mass in probe.by_layer.items()}
+    fewer.guide = None if probe.guide is None else probe.guide[keep]
+    for name in BY_LAYER:
+        setattr(fewer, name, {layer: mass[keep] for layer, mass in getattr(probe, name).items()})
     return fewer

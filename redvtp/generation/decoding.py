@@ -17,7 +17,7 @@ from torch import LongTensor, Tensor
 from redvtp.attention import AttentionProbe
 from redvtp.caching import CachePolicy, Moment
 from redvtp.flops import Work, step_flops
-from redvtp.generation.cutting import check_pruner, inputs_of, present, thinned
+from redvtp.generation.cutting import check_pruner, inputs_of, looks, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
 from redvtp.generation.passes import check_cache, choose_spans, own_cache, run_spans, with_cache, within
 from redvtp.generation.sampling import (
@@ -33,7 +33,7 @@ from redvtp.generation.schedules import transfer_quotas
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, LayerCut, Span, State, Unseen, take_columns
 from redvtp.pruning.base import Pruner
-from redvtp.selection import Cut, Needs, Selection, View
+from redvtp.selection import Cut, Heads, Needs, Selection, View, pad_rows
 from redvtp.sequence import PROMPT, VISUAL, Layout
 
 
@@ -142,7 +142,7 @@ class Decoding:
         rows[:, :g] = masked
         rows = within(spans, rows)
         asked = rows[:, :g]
-        probe = self._probe(step)
+        probe = self._probe(step, masked)
         in_step: dict[int, tuple[Cut, Selection]] = {}
         cuts = self._layer_cuts(step, probe, masked, in_step)
         output = run_spans(self.host, self.state, canvas, rows, spans, probe, cuts)
@@ -368,23 +368,28 @@ class Decoding:
             asked.append(self.watch)
         if self.recorder is not None and self.recorder.attention:
             asked.append(Needs(attention=frozenset({"response"})))
-        return [needs for needs in asked if needs.attention]
+        return [needs for needs in asked if looks(needs)]
 
     def _layer_needs(self, cut: Cut) -> Needs:
         needs = self.pruner.needs(cut)
-        if cut.layer is not None and needs.attention and needs.layers is None:
+        if cut.layer is not None and looks(needs) and needs.layers is None:
             return replace(needs, layers=(cut.layer,))
         return needs
 
-    def _probe(self, step: int) -> AttentionProbe | None:
-        """A probe that sees what the cuts of this step, a fork and the recorder ask for, or None."""
+    def _probe(self, step: int, masked: Tensor) -> AttentionProbe | None:
+        """A probe that sees what the cuts of this step, a fork and the recorder ask for, or None.
+
+        Args:
+            masked: ``[B', G]`` rows masked before the step.
+        """
         asked = self._asked(step)
         if not asked:
             return None
         layout = self.state.layout
         first = layout.prompt_length
         rows = torch.arange(first, first + self.settings.length, device=layout.kind.device)
-        rows = rows.expand(len(self.active), -1)
+        heads = any(needs.heads for needs in asked)
+        rows = rows.expand(len(self.active), -1)[:, : None if heads or any(needs.attention for needs in asked) else 0]
         if any("prompt" in needs.attention for needs in asked):
             rows = torch.cat([rows, layout.columns_of(PROMPT)], 1)
         layers = None
@@ -392,7 +397,9 @@ class Decoding:
             layers = {layer for needs in asked for layer in needs.layers}
         detailed = any(needs.layers is not None for needs in asked)
         detailed |= self.recorder is not None and self.recorder.per_layer
-        return AttentionProbe(rows, layout.columns_of(VISUAL), layers, per_layer=detailed)
+        guide = torch.nn.functional.pad(masked, (0, rows.shape[1] - masked.shape[1])) if heads else None
+        values = any(needs.values for needs in asked)
+        return AttentionProbe(rows, layout.columns_of(VISUAL), layers, detailed, values, guide)
 
     def _view(
         self,
@@ -403,7 +410,9 @@ class Decoding:
         decided: Tensor,
         states: Tensor | None,
         size: Tensor | None,
+        made: Sequence[Selection] = (),
     ) -> View:
+        """What the method sees; ``made`` are the selections of earlier cuts inside the same step."""
         needs = self._layer_needs(cut)
         visual = layout.columns_of(VISUAL)
         attention = prompt_attention = prompt_rows = None
@@ -421,7 +430,22 @@ class Decoding:
             attention = mass[:, :g]
             if "prompt" in needs.attention:
                 prompt_attention, prompt_rows = mass[:, g:], probe.rows[:, g:] >= 0
+        values = heads = None
+        if needs.values or needs.heads:
+            if probe is None:
+                raise ValueError(f"{self.pruner.name} needs a look into step {cut.step} that was not taken")
+            layers = probe.seen_layers() if needs.layers is None else needs.layers
+            if needs.values:
+                norms = torch.stack([probe.norms[layer] for layer in layers]).mean(0)
+                values = present(norms[:, None], probe.columns)[:, 0]
+            if needs.heads:
+                mass = torch.stack([probe.by_head[layer] for layer in layers], 1)
+                mass = present(mass.flatten(1, 2), probe.columns).unflatten(1, mass.shape[1:3])
+                heads = Heads(mass, torch.stack([probe.to_prompt[layer] for layer in layers], 1))
         active = self.active.tolist()
+        index = pad_rows([self.kept[sample] for sample in active]).to(visual.device)
+        for selection in made:
+            index = index.gather(1, selection.keep.clamp(min=0)).masked_fill(selection.keep < 0, -1)
         return View(
             cut=cut,
             layout=layout,
@@ -435,7 +459,10 @@ class Decoding:
             prompt_rows=prompt_rows,
             states=take_columns(states, visual) if needs.states and states is not None else None,
             inputs=inputs_of(self.state) if needs.inputs else None,
+            values=values,
+            heads=heads,
             size=None if size is None else size.gather(1, visual.clamp(min=0)),
+            index=index,
             extras={name: [values[sample] for sample in active] for name, values in self.extras.items()},
         )
 
@@ -444,7 +471,9 @@ class Decoding:
     ) -> dict[int, LayerCut]:
         def cutter(cut: Cut) -> LayerCut:
             def select(hidden: Tensor, layout: Layout) -> Selection:
-                view = self._view(cut, probe, layout, masked, torch.zeros_like(masked), hidden, None)
+                before = torch.zeros_like(masked) if self._decided is None else self._decided
+                earlier = [chosen for one, chosen in made.values() if one.until is None or one.until > cut.layer]
+                view = self._view(cut, probe, layout, masked, before, hidden, None, earlier)
                 selection = self.pruner.select(view)
                 made[cut.layer] = (cut, selection)
                 self._record_cut(cut, selection, layout)

@@ -11,7 +11,7 @@ from torch import LongTensor, Tensor
 from redvtp.attention import AttentionProbe
 from redvtp.caching import CachePolicy, Moment
 from redvtp.flops import Work
-from redvtp.generation.cutting import thinned
+from redvtp.generation.cutting import BY_LAYER, thinned
 from redvtp.models.base import Host, LayerCut, Output, Span, State
 from redvtp.models.keyvalues import KeyValues
 from redvtp.selection import Cut, Needs
@@ -68,8 +68,10 @@ def serves(span: Span, cut: Cut, needs: Needs, length: int) -> bool:
     """
     if cut.layer is not None or ("prompt" in needs.attention and not span.prompt):
         return False
+    if needs.values and not span.prompt:
+        return False
     rows = span.share is None and span.start == 0 and span.stop >= length
-    return rows or "response" not in needs.attention
+    return rows or not (needs.heads or "response" in needs.attention)
 
 
 def within(spans: Sequence[Span] | None, rows: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def forward(
     span: Span,
 ) -> Output:
     """One forward of samples that compute the same; a probe whose rows are not among it sees zeros."""
-    if probe is None or bool((probe.rows >= 0).any()):
+    if probe is None or probe.values or bool((probe.rows >= 0).any()):
         return host.forward(state, canvas, rows, probe, cuts, span)
     output = host.forward(state, canvas, rows, None, cuts, span)
     probe.seen = [layer for layer in range(1, host.layers + 1) if probe.watches(layer)]
@@ -153,7 +155,8 @@ def gather_outputs(outputs: Sequence[Output], rows: Tensor, order: Sequence[Long
 def gather_probes(probe: AttentionProbe, parts: Sequence[AttentionProbe], order: LongTensor) -> None:
     """Give a probe of the whole batch what those of groups of its samples have seen."""
     back = order.argsort()
-    probe.total = torch.cat([part.total for part in parts])[back]
+    probe.total = None if parts[0].total is None else torch.cat([part.total for part in parts])[back]
     probe.seen = parts[0].seen
-    for layer in parts[0].by_layer:
-        probe.by_layer[layer] = torch.cat([part.by_layer[layer] for part in parts])[back]
+    for name in BY_LAYER:
+        for layer in getattr(parts[0], name):
+            getattr(probe, name)[layer] = torch.cat([getattr(part, name)[layer] for part in parts])[back]

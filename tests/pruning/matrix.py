@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from redvtp import (
+    SGL,
     VTW,
+    D3ToM,
     DivPrune,
     FastV,
     LladaFastV,
+    MaskKV,
     Mass,
     Oracle,
     Outliers,
@@ -16,9 +19,12 @@ from redvtp import (
     RedVTP,
     Shuffled,
     SparseVLM,
+    Staged,
     ToMe,
     TrimProjector,
     Uniform,
+    VNorm,
+    ZipVL,
 )
 
 KEEP = 0.4
@@ -49,6 +55,19 @@ CASES = (
     Uniform(keep=0.25, step=0),
     Oracle(keep=KEEP),
     Shuffled(keep=KEEP),
+    ZipVL(keep=Mass(0.7)),
+    ZipVL(keep=KEEP),
+    SGL(keep=KEEP),
+    SGL(keep=KEEP, layer=0, positions="original"),
+    VNorm(keep=KEEP),
+    VNorm(keep=KEEP, layer=1, longest=True),
+    D3ToM(keep=KEEP),
+    D3ToM(keep=KEEP, layer=1, adaptive=True),
+    MaskKV(keep=KEEP),
+    MaskKV(keep=KEEP, importance=(3.0, 1.0, 2.0), alpha=0.5),
+    Staged(keep=KEEP),
+    Staged(keep=Mass(0.7), first=0.8, layer=1, second=2),
+    Staged(keep=0.2, first=None, diversity=0.5, merge=True, prior=True),
 )
 
 

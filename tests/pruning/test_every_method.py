@@ -11,12 +11,13 @@ import torch
 from redvtp import Count, Model, Recorder, Settings, Share
 from redvtp.flops import LanguageFormula
 from redvtp.generation import Decoding
+from redvtp.generation.cutting import looks
 from redvtp.models.base import compact_positions
 from redvtp.plans import Task, forwards, planned, stages
 from redvtp.pruning import METHODS
 from redvtp.sequence import PROMPT, VISUAL
 from tests.pruning.matrix import CASES, Watched
-from tests.redvtp.runs import FAST, assert_same, evidence, run
+from tests.redvtp.runs import FAST, assert_same, extras, run
 
 STEPS, LAYERS = FAST["steps"], 3
 
@@ -61,8 +62,8 @@ def test_padding_changes_nothing(model, prompts, method, which):
     loud = torch.full((1, gap, state.embeds.shape[2]), 50.0)
     padded = replace(state, embeds=torch.cat([loud, state.embeds], 1), layout=layout)
     padded = replace(padded, positions=compact_positions(layout))
-    found = Decoding(model.host, padded, Settings(**FAST), method, extras=evidence(prompts)).run()[0]
-    assert_same(found, Decoding(model.host, state, Settings(**FAST), method, extras=evidence(prompts)).run()[0])
+    found = Decoding(model.host, padded, Settings(**FAST), method, extras=extras(model, prompts)).run()[0]
+    assert_same(found, Decoding(model.host, state, Settings(**FAST), method, extras=extras(model, prompts)).run()[0])
 
 
 def test_it_is_deterministic_and_leaves_the_model_as_it_was(model, prompts, method):
@@ -76,7 +77,7 @@ def test_it_is_deterministic_and_leaves_the_model_as_it_was(model, prompts, meth
 def test_it_makes_no_gradients(model, prompts, method):
     recorder = Recorder(logits=True)
     with torch.enable_grad():
-        decoding = model.start(prompts[:1], prune=method, recorder=recorder, extras=evidence(prompts[:1]), **FAST)
+        decoding = model.start(prompts[:1], prune=method, recorder=recorder, extras=extras(model, prompts[:1]), **FAST)
         decoding.run()
     made = [step.logits for step in recorder.steps] + [decoding.state.embeds]
     for record in recorder.cuts:
@@ -121,18 +122,19 @@ def test_attention_is_computed_only_where_it_is_asked_for(model, prompts, method
     cuts = method.cuts(STEPS, LAYERS)
     for cut in cuts:
         assert method.needs(cut).attention <= {"response", "prompt"}
-        assert cut.step > 0 or not method.needs(cut).attention
+        assert cut.step > 0 or not looks(method.needs(cut))
     watched = Watched(model.host)
     run(Model(watched), prompts[:1], method, stop=())
     for step, probe in enumerate(watched.probes, start=1):
-        asked = [cut for cut in cuts if cut.step == step and method.needs(cut).attention]
+        asked = [cut for cut in cuts if cut.step == step and looks(method.needs(cut))]
         assert (probe is not None) == bool(asked)
         if probe is None:
             continue
         inside = {cut.layer for cut in asked if cut.layer is not None and method.needs(cut).layers is None}
         if len(inside) == len(asked):
-            assert set(probe.seen) == inside
-        rows = FAST["length"] + prompts_rows(model, prompts[:1], method, asked)
+            assert set(probe.seen_layers()) == inside
+        rows = FAST["length"] * any(method.needs(cut).attention for cut in asked)
+        rows += prompts_rows(model, prompts[:1], method, asked)
         assert probe.rows.shape[1] == rows
 
 

@@ -6,7 +6,22 @@ from collections.abc import Sequence
 
 import torch
 
-from redvtp import FastV, LladaFastV, Mass, Model, Oracle, Prompt, Random, RedVTP, Shuffled, ToMe, Uniform
+from redvtp import (
+    SGL,
+    D3ToM,
+    FastV,
+    LladaFastV,
+    Mass,
+    Model,
+    Oracle,
+    Prompt,
+    Random,
+    RedVTP,
+    Shuffled,
+    Staged,
+    ToMe,
+    Uniform,
+)
 
 METHODS = (
     RedVTP(keep=0.5),
@@ -22,6 +37,9 @@ METHODS = (
     Uniform(keep=0.25, step=0),
     Oracle(keep=0.3),
     Shuffled(keep=0.5),
+    D3ToM(keep=0.4),
+    SGL(keep=0.5, layer=0),
+    Staged(keep=0.4, first=0.6, merge=True, diversity=0.5),
 )
 FAST = {"length": 6, "steps": 3}
 
@@ -31,9 +49,19 @@ def evidence(prompts: Sequence[Prompt]) -> dict[str, list]:
     return {"evidence": [[(3, 2, 17, 11)] if prompt.images else [] for prompt in prompts]}
 
 
+def extras(model: Model, prompts: Sequence[Prompt]) -> dict[str, list]:
+    """Whatever extra any method asks for; the scores of others are made up, by each sample's number of tokens."""
+    counts = model.host.begin(prompts, 1).original.tolist()
+    scores = {
+        name: [torch.rand(n, generator=torch.Generator().manual_seed(seed + n)) for n in counts]
+        for seed, name in enumerate(("guide", "prior"))
+    }
+    return evidence(prompts) | scores
+
+
 def run(model: Model, prompts: Sequence[Prompt], prune=None, **settings):
     """Results of a batch."""
-    return model.start(prompts, prune=prune, extras=evidence(prompts), **{**FAST, **settings}).run()
+    return model.start(prompts, prune=prune, extras=extras(model, prompts), **{**FAST, **settings}).run()
 
 
 def assert_same(ours, theirs) -> None:
