@@ -39,7 +39,7 @@ Make = Callable[[float], Pruner]
 
 FIVE: dict[str, Make] = {
     "redvtp": lambda keep: redvtp.RedVTP(keep=keep),
-    "tome": lambda keep: redvtp.ToMe(keep=keep),
+    "tome": lambda keep: redvtp.ToMe(keep=keep, step=0),
     "fastv": lambda keep: redvtp.FastV(keep=keep),
     "sparsevlm": lambda keep: redvtp.SparseVLM(keep=keep),
     "divprune": lambda keep: redvtp.DivPrune(keep=keep),
@@ -50,10 +50,17 @@ MORE: dict[str, Make] = {
     "trim_projector": lambda keep: redvtp.TrimProjector(keep=keep),
     "pyramiddrop": lambda keep: redvtp.PyramidDrop(keep=keep),
     "llada_fastv": lambda keep: redvtp.LladaFastV(keep=keep),
-    "random": lambda keep: redvtp.Random(keep=keep),
-    "uniform": lambda keep: redvtp.Uniform(keep=keep),
+    "zipvl": lambda keep: redvtp.ZipVL(keep=keep),
+    "maskkv": lambda keep: redvtp.MaskKV(keep=keep),
+    "d3tom": lambda keep: redvtp.D3ToM(keep=keep),
+    "vnorm": lambda keep: redvtp.VNorm(keep=keep),
+    "staged": lambda keep: redvtp.Staged(keep=keep),
+    "random": lambda keep: redvtp.Random(keep=keep, step=0),
+    "uniform": lambda keep: redvtp.Uniform(keep=keep, step=0),
 }
 """Those of a full run besides."""
+
+TWICE = ("staged",)  # cuts in two steps, so that a late start would be another method
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def _vtw() -> Pruner:
 def _from_the_first(steps: int, layers: int, wide: bool) -> Iterator[Arm]:
     for name, make in methods(wide).items():
         for keep in RATIOS if wide else (KEEP,):
-            pruner = from_on(make(keep), "first", steps)
+            pruner = make(keep)
             if possible(pruner, steps, layers):
                 yield Arm(name, keep, "first", pruner)
     if wide:
@@ -152,7 +159,7 @@ def _late(family: str, steps: int, layers: int, wide: bool) -> Iterator[Arm]:
     starts = [start for start in starts if start != LAST or begins(LAST, steps) != begins("half", steps)]
     for start in starts:
         if wide and family not in SHORT:
-            pruners = {name: make(KEEP) for name, make in methods(wide).items()}
+            pruners = {name: make(KEEP) for name, make in methods(wide).items() if name not in TWICE}
         else:
             pruners = {"divprune": redvtp.DivPrune(keep=KEEP)}
         for name, pruner in pruners.items():

@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-from analysis import answers, published, rivals, storage
+from analysis import answers, paths, published, rival_arms, rivals, storage
 from analysis.command import command
 from analysis.comparisons import RESAMPLES
 from analysis.profiles import RunContext
@@ -43,7 +43,7 @@ def columns(rows: Sequence[Row]) -> Iterator[tuple[str, float]]:
 
 def _plain(row: Row) -> bool:
     """Whether a row belongs to the tables, and to no intervention or comparison."""
-    return row["change"] == row["comparison"] == "none" and row["steps"] != rivals.rival_arms.FEW
+    return row["change"] == row["comparison"] == "none" and row["steps"] != rival_arms.FEW
 
 
 def ours(rows: Sequence[Row], start: str, keep: float) -> Table:
@@ -100,7 +100,8 @@ def compare(rows: Sequence[Row], start: str, keep: float) -> Row | None:
 
     taus = []
     for _ in range(RESAMPLES):
-        draws = {family: random.integers(len(own["none"][family]), size=len(own["none"][family])) for family in families}
+        sizes = {family: len(own["none"][family]) for family in families}
+        draws = {family: random.integers(size, size=size) for family, size in sizes.items()}
         taus.append(tau(mine(draws), printed(random.choice(benchmarks, len(benchmarks)))))
     known = [one for one in taus if one is not None]
     value = tau(mine(), printed(benchmarks))
@@ -147,7 +148,7 @@ def measure(run: RunContext) -> Result:
     """The order of methods in this run's answers, which are computed where they are missing, beside the study's."""
     each = rivals.all_answers(run)
     inputs = {f"answers {answers.folder(name)}": storage.digest(one.rows) for name, one in each.items()}
-    inputs["published"] = storage.files_hash(published.paths.PAPERS / "reported.csv")
+    inputs["published"] = storage.files_hash(paths.PAPERS / "reported.csv")
     with Measurement(
         "rival_order",
         run,
@@ -156,7 +157,7 @@ def measure(run: RunContext) -> Result:
         params=rivals.parameters(run) | {"resamples": RESAMPLES},
         inputs=inputs,
         # Orders of few methods jump where two are about as good; tau has its interval.
-        tolerances=dict.fromkeys(("undefined", "chance")),
+        tolerances=dict.fromkeys(("undefined", "chance", "order")),
     ) as m:
         m.each([{"model": answers.folder(name)} for name in each],
                lambda cell: compare_all(next(one.rows for one in each.values()

@@ -106,11 +106,12 @@ def _watched(host: redvtp.Model, arms: Sequence[Arm], steps: int) -> redvtp.Need
     for arm in arms:
         for cut in arm.pruner.cuts(steps, host.host.layers)[:1] if arm.pruner else ():
             needs += [arm.pruner.needs(cut)] if cut.layer is None else []
-    kinds = frozenset().union(*(one.attention for one in needs))
-    if not kinds:
+    asked = {"attention": frozenset().union(*(one.attention for one in needs))}
+    asked |= {name: any(getattr(one, name) for one in needs) for name in ("values", "heads")}
+    if not any(asked.values()):
         return None
     detailed = any(one.layers is not None for one in needs)
-    return redvtp.Needs(attention=kinds, layers=tuple(range(1, host.host.layers + 1)) if detailed else None)
+    return redvtp.Needs(**asked, layers=tuple(range(1, host.host.layers + 1)) if detailed else None)
 
 
 def open_shares(host: redvtp.Model, run: Decoding) -> list[list[float | None]]:
