@@ -48,12 +48,13 @@ NOTEBOOKS = (
         "which samples flip, and whether evidence recall predicts it",
     ),
     Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),
+    Notebook("rivals", "18_rivals.ipynb", ("rivals", "rival_order"), "the redundancy study's tables, in kind"),
     Notebook(
         "claims",
         "20_claims.ipynb",
         (
             "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
-            "ablations",
+            "ablations", "rivals",
         ),
         "every claim of the papers, and what the results say of it",
     ),
