@@ -105,7 +105,7 @@ def compare(rows: Sequence[Row], start: str, keep: float) -> Row | None:
         taus.append(tau(mine(draws), printed(random.choice(benchmarks, len(benchmarks)))))
     known = [one for one in taus if one is not None]
     value = tau(mine(), printed(benchmarks))
-    low, high = np.percentile(known, (2.5, 97.5)) if known else (None, None)
+    low, high = map(float, np.percentile(known, (2.5, 97.5))) if known else (None, None)
     model = next(name for name, kind in published.MODELS.items() if kind == origin)
     return {
         "model": rows[0]["model"], "origin": origin, "published": model, "start": start, "keep": keep,
@@ -121,7 +121,7 @@ def tau(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Kendall's tau-b; None where all values of a side are equal."""
     if len(set(one)) < 2 or len(set(other)) < 2:
         return None
-    return float(stats.kendalltau(one, other).statistic)
+    return round(float(stats.kendalltau(one, other).statistic), 12)
 
 
 @cache

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import pandas as pd
 import pytest
 
-import redvtp
 from analysis import answers, benchmarks, paths, plots, profiles, published, rival_arms, rival_order, rivals
 from analysis.agreement import compare
+from analysis.figures import rivals as figure
 from analysis.profiles import RunContext, run_context
 from analysis.results import Result
 from analysis.rival_arms import Arm
+from analysis.verdicts import cases, reading
+from analysis.verdicts.cases import FAILS, HOLDS
+from redvtp.plans import Task, forwards, planned
 from tests.untrained import untrained
 
-LAYERS = 6
+LAYERS = 6  # as the mini models have
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +64,6 @@ def test_a_start_is_a_whole_number_of_steps():
 
 
 def test_late_pruning_and_layer_skipping_run_on_as_many_visual_tokens():
-    from redvtp.plans import Task, forwards, planned
-
     for layers in (6, 32):
         spent = {}
         for arm in rival_arms.arms("doc", layers, True):
@@ -73,27 +76,35 @@ def test_late_pruning_and_layer_skipping_run_on_as_many_visual_tokens():
 # answers
 
 
-@pytest.mark.parametrize("family", ["doc", "scene"])
-def test_each_arm_gives_what_a_run_of_its_own_gives(model, family, monkeypatch):
+@pytest.mark.parametrize(("family", "wide"), [("doc", False), ("scene", True)])
+def test_each_arm_gives_what_a_run_of_its_own_gives(model, family, wide):
     batch = benchmarks.get(family).samples("test", 2, 0)
-    protocol = benchmarks.get(family).protocol
-    arms = [arm for arm in rival_arms.arms(family, LAYERS, True) if arm.keep in (1.0, 0.25, 0.0) and arm.steps is None
-            and arm.start in (None, "first", "half")]  # fmt: skip
-    monkeypatch.setattr(rival_arms, "arms", lambda *given: arms)
-    rows = list(rivals.answer_batch(model, batch, True))
+    steps = benchmarks.get(family).protocol.steps
+    rows = list(rivals.answer_batch(model, batch, wide))
+    arms = rival_arms.arms(family, LAYERS, wide)
     assert len(rows) == len(arms) * len(batch)
-    changed = 0
-    for place, arm in enumerate(arms):
-        mine = rows[place * len(batch) : (place + 1) * len(batch)]
-        assert all(arm.fields.items() <= row.items() and row["steps"] == protocol.steps for row in mine)
+    for arm in arms:
+        own = arm.steps or steps
+        mine = [row for row in rows if arm.fields.items() <= row.items() and row["steps"] == own]
+        assert [row["index"] for row in mine] == [sample.index for sample in batch]
         if arm.change != "none":
-            changed += mine != rows[: len(batch)]
             continue
-        run = answers.start(model, batch, arm.pruner, stop=())
-        own = list(answers.rows_of(model, batch, "x", None, run))
-        assert [row["prediction"] for row in mine] == [row["prediction"] for row in own], arm
-        assert [row["flops"] for row in mine] == [row["flops"] for row in own], arm
-    assert changed or family == "scene"
+        run = answers.start(model, batch, arm.pruner, stop=(), steps=own)
+        for row, result in zip(mine, run.run(), strict=True):
+            assert (row["prediction"], row["flops"]) == (model.answer(result).text, result.flops), arm
+
+
+def test_a_change_begins_with_its_start(model):
+    batch = benchmarks.get("chart").samples("test", 1, 0)
+    arm = Arm("none", 1.0, "half", None, rival_arms.NO_ANSWERS)
+    trunk = answers.start(model, batch, stop=())
+    assert arm.leaves(16, LAYERS) == arm.begins(16) == 8
+    for _ in range(8):
+        trunk.step()
+    for change, everywhere in ((rival_arms.NO_ANSWERS, False), (rival_arms.HIDDEN, True)):
+        fork = rivals._fork(trunk, dataclasses.replace(arm, change=change))
+        assert fork.state.unseen.everywhere == everywhere and fork.state.unseen.columns.sum() == 8
+    assert trunk.state.unseen is None
 
 
 def test_all_steps_happen_and_the_answer_opens_to_the_end(model):
@@ -274,3 +285,148 @@ def test_a_new_model_leaves_the_others_answers_as_they_are(model, tmp_path, monk
     batch = rivals.answer_batch
     monkeypatch.setattr(rivals, "answer_batch", lambda *given: asked.append(given) or batch(*given))
     assert {row["model"] for row in rivals.measure(run).rows} == {"a", "llada_ar"} and len(asked) == 1
+
+
+# claims and figures
+
+
+def study(wide: bool = False) -> Result:
+    """A run of all arms on both origins, whose story is known.
+
+    From scratch nothing is lost but by ToMe and by VTW, which loses half, and all where answers are hidden as well; the
+    autoregressive model loses all with every method but layer skipping. Short answers lose a quarter.
+    """
+    rows = []
+    for model, origin in (("llada_v", "from_scratch"), ("llada_ar", "autoregressive")):
+        for family in (*rival_arms.LONG, *rival_arms.SHORT):
+            part = []
+            for arm in rival_arms.arms(family, LAYERS, wide):
+                right = 40 if arm.method in ("none", "layer_skipping") else 0
+                if origin == "from_scratch":
+                    withdrawn = 24 if arm.steps is None else 12
+                    right = {"vtw": withdrawn, "tome": 10, "layer_skipping": 20}.get(arm.method, 40)
+                    right = 0 if arm.change != "none" and arm.method == "vtw" else right
+                    right = 30 if family in rival_arms.SHORT and arm.method == "divprune" else right
+                steps = arm.steps or benchmarks.get(family).protocol.steps
+                named = {"model": model, "origin": origin, "family": family, "steps": steps}
+                part += answered(5 * right, 200, **named, **arm.fields)
+            rows += rivals.summarise(part, wide)
+    return Result("rivals", rows, {"n": 100, "seeds": [0], "link": "mini", "params": {"skipped": []}}, rivals.BY)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["default", "full"])
+def story(request) -> Result:
+    return study(request.param)
+
+
+def outcomes(result: Result) -> dict[str, list[list[str]]]:
+    """The outcomes of each check on this result, by claim."""
+    found = {}
+    for paper in reading.read_claims(paths.PAPERS / "claims.yaml"):
+        for claim in paper.claims:
+            checks = [one for one in claim.rule.get("mini", ()) if one.result == "rivals"]
+            if checks:
+                found[claim.id] = [[case.outcome for case in cases.cases(one, result)] for one in checks]
+    return found
+
+
+def test_the_claims_rules_find_what_they_ask_for(story):
+    found = outcomes(story)
+    assert set(found) == {"D1", "D3", "D4", "D5", "D6"}
+    hold = {name: [set(check) for check in checks] for name, checks in found.items()}
+    assert hold["D1"] == [{HOLDS}, {HOLDS}, {HOLDS}] and hold["D3"] == [{HOLDS}]
+    assert hold["D5"] == [{HOLDS}, {HOLDS}] and hold["D6"] == [{HOLDS}, {HOLDS}]
+    assert len(found["D1"][0]) == 2 and len(found["D1"][1]) == 4
+
+
+def test_without_the_second_model_its_checks_lack_rows(story):
+    alone = dataclasses.replace(story, rows=[row for row in story.rows if row["origin"] == "from_scratch"])
+    with pytest.raises(cases.Lacking, match="rivals has no difference with origin autoregressive"):
+        outcomes(alone)
+
+
+def test_a_claim_fails_where_the_cut_costs_nothing(story):
+    rows = [row | {"difference": 0.0, "difference_low": -0.01, "difference_high": 0.01}
+            if row["method"] == "vtw" and row["change"] != "none" else row for row in story.rows]  # fmt: skip
+    assert set(outcomes(dataclasses.replace(story, rows=rows))["D5"][0]) == {FAILS}
+
+
+def test_differences_are_adjusted_for_their_number(story):
+    rows = figure.frame(story)
+    tested = rows[rows["p"].notna()]
+    assert (tested["p_holm"] >= tested["p"]).all() and (tested["p_holm"] > tested["p"]).any()
+    for model, part in tested.groupby("model"):
+        assert set(part["tests"]) == {len(part)}, model
+    assert rows.loc[rows["p"].isna(), "p_holm"].isna().all()
+
+
+def test_seeds_are_pooled_from_their_answers():
+    rows = []
+    for seed, right in ((0, 40), (1, 20)):
+        part = answered(40, seed=seed) + answered(right, seed=seed, method="divprune", keep=0.25, start="half")
+        rows += rivals.summarise(part, False)
+    result = Result("rivals", rows, {"n": 100, "seeds": [0, 1], "link": "mini", "params": {}}, rivals.BY)
+    _, pruned = figure.frame(result).to_dict("records")
+    assert (pruned["n"], pruned["exact_match"], pruned["share"], pruned["lost"]) == (80, 0.75, 0.75, 20)
+    assert pruned["difference"] == -0.25 and -0.4 < pruned["difference_low"] < pruned["difference_high"] < -0.1
+
+
+def test_the_sentence_says_the_story(story):
+    said = figure.sentence(story)
+    assert "**llada_v** (from scratch, n = 200 a family, doc and info)" in said
+    assert "DivPrune 100%" in said and "ToMe 25%" in said
+    late = said.partition("Pruned from half of the steps on: ")[2]
+    assert "DivPrune 100%" in late and "VTW 60%" in late
+    assert "No answer attention from half of the steps on changes exact match in doc by -60 points" in said
+    assert "At about equal FLOPs late pruning is right in 100%, layer skipping in 50%." in said
+    assert "**llada_ar** (from an autoregressive model" in said and "Not run" not in said
+    assert "late pruning is right in 0%, layer skipping in 100%" in said
+
+
+def test_the_sentence_says_which_model_is_not_there(story):
+    params = {"params": {"skipped": [rivals.AUTOREGRESSIVE]}}
+    there = dataclasses.replace(story, provenance=story.provenance | params)
+    assert figure.sentence(there).endswith("Not run, for its folder is not there: mini/llada_ar.")
+
+
+def test_the_figure_and_the_tables(story, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "FIGURES", tmp_path)
+    run = run_context()
+    drawn = figure.draw(story, run)
+    assert drawn.get_figwidth() == plots.WIDTH["page"] and len(drawn.axes) == 4
+    table, late, beside = figure.table(story), figure.late_table(story), figure.published_table(story)
+    own = table[(table["model"] == "llada_v") & (table["r"] == "25%")].set_index("method")
+    tome = own.loc["ToMe"]
+    assert tome["doc"].startswith("25† [") and tome["8B study"] == "87%"
+    line = late[(late["model"] == "llada_v") & (late["family"] == "doc") & (late["method"] == "VTW 0%")].iloc[0]
+    assert line["half"] == "60%†" and line["8B half"] == "96% (80.9)"
+    assert late.iloc[0]["method"] == "(answer still masked)" and late.iloc[0]["half"] == "50%"
+    cell = beside[(beside["benchmark"] == "DocVQA") & (beside["method"] == "DivPrune") & (beside["start"] == "half")]
+    assert dict(zip(cell["8B model"], cell["8B score"])) == {"LLaDA-V": 83.1, "LaViDa-Dream": 23.9}
+    causes = figure.causes_table(story)
+    assert {"no answer attention"} <= set(causes["change"]) and {4, 16} <= set(causes["steps"])
+    text = plots.save_table(table, "tab_rivals", run, figure.table_caption(run, story, "what"))[0].read_text()
+    assert text.startswith("n = 200 a family;") and "Holm" in text
+    assert len(figure.long_table(story)) == len(story.rows)
+
+
+def test_the_order_is_told_or_that_there_is_none():
+    result = Result("rival_order", [], {"n": 4, "seeds": [0], "link": "mini"}, rival_order.BY)
+    assert "here nowhere" in figure.order_sentence(result) and figure.order_table(result).empty
+    (row,) = rival_order.compare_all(ordering({"tome": 0.9, "divprune": 0.5, "fastv": 0.1}))
+    (flat,) = rival_order.compare_all(ordering(dict.fromkeys(["tome", "divprune", "fastv"], 0.0)))
+    said = figure.order_sentence(dataclasses.replace(result, rows=[row, flat]))
+    assert "llada_v beside LLaDA-V, first at 25%: +1.00 [" in said and "all values of one side are equal" in said
+
+
+def test_the_cost_of_selecting_is_read_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    run = run_context()
+    assert figure.scoring_table(run) is None
+    run.reference.mkdir()
+    cost = {"method": "divprune", "reads_attention": False, "forward": 1.0, "probe": 0.0, "select": 0.1, "apply": 0.02,
+            "total": 0.12, "share": 0.12, "limit": 0.15, "within": True}  # fmt: skip
+    (run.reference / "scoring_cost.jsonl").write_text(json.dumps(cost) + "\n")
+    (row,) = figure.scoring_table(run).to_dict("records")
+    assert (row["method"], row["select (ms)"], row["share of a forward"]) == ("DivPrune", pytest.approx(100), 0.12)
+    assert isinstance(figure.scoring_table(run), pd.DataFrame)
