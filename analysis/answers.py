@@ -87,7 +87,8 @@ def parameters(pruner: Pruner | None) -> str:
     if pruner is None:
         return "{}"
     skipped = ("keep", "positions")
-    return json.dumps({f.name: getattr(pruner, f.name) for f in fields(pruner) if f.name not in skipped})
+    found = {f.name: getattr(pruner, f.name) for f in fields(pruner) if f.name not in skipped}
+    return json.dumps(found, default=asdict)  # a scheduled method's parameters are within its schedule's
 
 
 def seed_of(sample: Sample) -> int:

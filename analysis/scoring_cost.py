@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
+
 from analysis.speed_case import DTYPES, Case, build
 from redvtp.cli.words import budget
 from redvtp.generation import Decoding
-from redvtp.models.base import State
+from redvtp.models.base import Output, State
 from redvtp.models.llava import LlavaHost
 from redvtp.pruning import METHODS, Pruner
 from redvtp.selection import Selection, Share, View
@@ -38,16 +40,17 @@ class Clock:
 
     device: str
     spent: dict[str, float]
+    now: Callable[[], float] = time.perf_counter
 
     def timed(self, name: str, function: Callable) -> Callable:
         """The function, whose time is added under ``name``."""
 
         def run(*rest: Any, **named: Any) -> Any:
             synchronize(self.device)
-            started = time.perf_counter()
+            started = self.now()
             found = function(*rest, **named)
             synchronize(self.device)
-            self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - started
+            self.spent[name] = self.spent.get(name, 0.0) + self.now() - started
             return found
 
         return run
@@ -70,7 +73,7 @@ class Watched:
 
 
 class Probed:
-    """A host whose probes are timed."""
+    """A host whose probes are timed; a forward into which no method looks is left out, and its logits are zeros."""
 
     def __init__(self, host: LlavaHost, clock: Clock) -> None:
         self._host, self._clock = host, clock
@@ -78,11 +81,14 @@ class Probed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._host, name)
 
-    def forward(self, state: State, canvas, logit_rows, probe=None, *rest: Any):
+    def forward(self, state: State, canvas, logit_rows, probe=None, at_layer=None, *rest: Any) -> Output:
         """The host's own."""
+        if probe is None and not at_layer:
+            logits = state.embeds.new_zeros(int(logit_rows.sum()), self._host.config.text_config.vocab_size)
+            return Output(logits.float(), state.layout.real.sum(1).expand(self._host.layers, -1))
         if probe is not None:
             probe.add = self._clock.timed("probe", probe.add)
-        return self._host.forward(state, canvas, logit_rows, probe, *rest)
+        return self._host.forward(state, canvas, logit_rows, probe, at_layer, *rest)
 
 
 def methods(keep: Share, layers: int, names: Sequence[str] | None = None) -> dict[str, Pruner]:
@@ -105,9 +111,8 @@ def methods(keep: Share, layers: int, names: Sequence[str] | None = None) -> dic
     return found
 
 
-def seconds_of(method: Pruner, host: LlavaHost, state: State, case: Case, device: str) -> dict[str, float]:
+def seconds_of(method: Pruner, host: LlavaHost, state: State, case: Case, clock: Clock) -> dict[str, float]:
     """Seconds of each part of selecting, in the cuts up to the end of step 1."""
-    clock = Clock(device, dict.fromkeys(PARTS, 0.0))
     watched = Watched(method, clock)
     Decoding(Probed(host, clock), state, replace(case, steps=2).settings, watched).step()
     if not watched.selections:
@@ -117,16 +122,20 @@ def seconds_of(method: Pruner, host: LlavaHost, state: State, case: Case, device
     return clock.spent
 
 
-def forward_seconds(host: LlavaHost, state: State, case: Case, device: str) -> float:
+def forward_seconds(host: LlavaHost, state: State, case: Case, clock: Clock) -> float:
     """Seconds of step 1's forward without a method."""
-    clock = Clock(device, {})
     canvas = state.positions.new_full((1, case.response), host.mask_id)
     clock.timed("forward", host.forward)(state, canvas, canvas == host.mask_id)
     return clock.spent["forward"]
 
 
 def measure(
-    case: Case, chosen: Mapping[str, Pruner], rounds: int, device: str, tell: Callable[[str], None]
+    case: Case,
+    chosen: Mapping[str, Pruner],
+    rounds: int,
+    device: str,
+    tell: Callable[[str], None],
+    now: Callable[[], float] = time.perf_counter,
 ) -> list[dict[str, Any]]:
     """A row for each method: medians over rounds, after one that does not count."""
     host, state = build(case, device)
@@ -134,9 +143,10 @@ def measure(
     spent: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     for turn in range(rounds + 1):
         tell(f"round {turn} of {rounds}" + (" (warm-up)" if not turn else ""))
-        plain.append(forward_seconds(host, state, case, device))
+        plain.append(forward_seconds(host, state, case, Clock(device, {}, now)))
         for name, method in chosen.items():
-            spent[name].append(seconds_of(method, host, state, case, device))
+            clock = Clock(device, dict.fromkeys(PARTS, 0.0), now)
+            spent[name].append(seconds_of(method, host, state, case, clock))
     forward = statistics.median(plain[1:])
     rows = []
     for name, method in chosen.items():
@@ -176,6 +186,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--methods", nargs="+", choices=sorted(METHODS), metavar="NAME", help="default: all")
     found.add_argument("--rounds", type=int, default=5, metavar="N", help="that count (default: 5)")
     found.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    found.add_argument(
+        "--cpu-time", action="store_true",
+        help="count this process's CPU time, not the clock's: for one thread on a busy machine",
+    )  # fmt: skip
     found.add_argument("--json", action="store_true", help="one JSON object a method instead of a table")
     for field in fields(Case):
         if field.name in ("steps", "keep"):
@@ -193,12 +207,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if chosen.rounds < 1:
             raise ValueError(f"--rounds {chosen.rounds}: expected 1 or more")
+        if chosen.cpu_time and (chosen.device != "cpu" or torch.get_num_threads() > 1):
+            raise ValueError("--cpu-time: expected one thread (OMP_NUM_THREADS=1) on the CPU")
         shape = {field.name: getattr(chosen, field.name) for field in fields(Case) if hasattr(chosen, field.name)}
         case = replace(FOUNDATION, **{name: value for name, value in shape.items() if name != "keep"})
         found = methods(chosen.keep, case.layers, chosen.methods)
     except ValueError as error:
         options.error(str(error))
-    rows = measure(case, found, chosen.rounds, chosen.device, lambda line: print(line, file=sys.stderr))
+    now = time.process_time if chosen.cpu_time else time.perf_counter
+    rows = measure(case, found, chosen.rounds, chosen.device, lambda line: print(line, file=sys.stderr), now)
     print("\n".join(map(json.dumps, rows)) if chosen.json else as_table(case, rows))
     return 0 if all(row["within"] for row in rows) else 1
 

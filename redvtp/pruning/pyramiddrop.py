@@ -28,8 +28,8 @@ class PyramidDrop(Scored):
     Attributes:
         keep: the share of visual tokens that the layers see on average. The first stage, which sees all, is a quarter
             of the layers or the layers that half of the budget pays for, rounded, whichever is less, and at least one;
-            the other stages share the rest evenly. The shares are 1, f, f^2, f^3, with f such that the mean is ``keep``: 47%
-            gives f = 0.5 and the paper's layers.
+            the other stages share the rest evenly. The shares are 1, f, f^2, f^3, with f such that the mean is
+            ``keep``: 47% gives f = 0.5 and the paper's layers.
         rows: guide rows, as in RedVTP: "masked", "prompt", "prompt+masked" or "prompt+response".
     """
 

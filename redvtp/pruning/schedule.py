@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from redvtp.pruning.base import Scored, cut_after
+from redvtp.pruning.base import Scored
 from redvtp.selection import Budget, Cut, Needs, Selection, Share, View, is_whole
 from redvtp.sequence import Layout
 
@@ -28,8 +28,9 @@ class Scheduled:
         steps: between two forwards, cuts are made after these steps (0: before the first forward); inside a forward,
             in these steps.
         start: instead of ``steps``: pruning begins when this share of the steps, rounded down, is done; in [0, 1).
-            A method that needs attention begins after step 1 at the earliest. Neither: the method's own steps, or
-            every step where the cuts are for their step only.
+            The steps are the most that the run can take; a response that ends before is not pruned. A method that
+            needs attention begins after step 1 at the earliest. Neither: the method's own steps, or every step where
+            the cuts are for their step only.
         layer: cut after this decoder layer; None leaves the method's cuts where they are.
         until: tokens dropped inside a step rejoin, unchanged, before this layer (layer skipping).
         lasting: False drops tokens for the step only; None for the method's own way, and for good where ``layer``
@@ -126,7 +127,7 @@ class Scheduled:
         passing = not pattern[0].lasting
         places = self._places(steps, {cut.step for cut in own}, inside, passing, self.needs(pattern[0]))
         if not inside and steps == 1 and places == [1]:
-            return cut_after(1, 1)
+            return ()  # nothing is left to speed up, as in cut_after
         return tuple(
             replace(cut, step=step, keep=cut.keep if keep is None else keep)
             for step, keep in zip(places, self._budgets(len(places), passing), strict=True)

@@ -18,6 +18,7 @@ from redvtp.pruning import METHODS
 from redvtp.sequence import PROMPT, VISUAL
 from tests.pruning.matrix import CASES, Watched
 from tests.redvtp.runs import FAST, assert_same, extras, run
+from tests.tiny import build_lavida
 
 STEPS, LAYERS = FAST["steps"], 3
 
@@ -25,6 +26,11 @@ STEPS, LAYERS = FAST["steps"], 3
 @pytest.fixture(params=CASES, ids=str)
 def method(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def lavida():
+    return Model(build_lavida())
 
 
 def plan(method):
@@ -142,6 +148,12 @@ def prompts_rows(model, prompts, method, cuts) -> int:
     """Prompt rows that these cuts want watched."""
     wanted = any("prompt" in method.needs(cut).attention for cut in cuts)
     return int(model.host.begin(prompts, 1).layout.count(PROMPT)) if wanted else 0
+
+
+def test_it_runs_on_lavida_too(lavida, prompts, method):
+    result, plain = run(lavida, prompts[:1], method)[0], run(lavida, prompts[:1])[0]
+    assert len(result.kept) == result.layout.count(VISUAL).item() <= plain.visual_tokens
+    assert result.tokens_fed < plain.tokens_fed
 
 
 def test_a_budget_beyond_the_tokens_is_refused(model, prompts, method):

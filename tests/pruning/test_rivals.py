@@ -24,6 +24,7 @@ from redvtp import (
     SparseVLM,
     TrimProjector,
 )
+from redvtp.plans import Task, forwards, planned
 from redvtp.pruning.divprune import most_diverse
 from redvtp.pruning.pyramiddrop import stage_ends
 from redvtp.pruning.sparsevlm import density_peaks, pruned_layers, raters, recycled, recycled_budget
@@ -31,6 +32,7 @@ from redvtp.pruning.stages import falling_shares
 from redvtp.pruning.tome import merge_to
 from redvtp.selection import Inputs
 from redvtp.sequence import PROMPT, VISUAL
+from tests import tiny
 from tests.pruning.matrix import Watched
 from tests.redvtp.runs import run
 
@@ -186,6 +188,21 @@ def test_clusters_of_the_dropped_tokens_are_inside_the_budget(model, prompts):
         plain, _ = first_cut(model, prompts[0], replace(method, recycle=False))
         assert set(selection.keep[0][merged == 1].tolist()) <= set(plain.keep[0].tolist()) | set(range(n))
         assert plain.keep.shape == selection.keep.shape
+
+
+def test_sparsevlm_prunes_in_stages(monkeypatch, prompts):
+    """In six layers: after the first and after the third, where the rest of the first stage is rated again."""
+    monkeypatch.setitem(tiny.SHAPE, "num_hidden_layers", 6)
+    host, recorder, method = tiny.build_host(), Recorder(), SparseVLM(keep=0.5)
+    watched = Watched(host)
+    result = run(Model(watched), prompts[:1], method, recorder=recorder)[0]
+    cuts = planned(method, 3, 6)
+    assert [cut.cut.layer for cut in cuts] == [1, 3] * 3
+    task = Task(result.visual_tokens, result.layout.count(PROMPT).item(), 6, 3)
+    assert [tuple(each[:, 0].tolist()) for each in watched.lengths] == [f.lengths for f in forwards(task, cuts, 6)]
+    first, second = (record.selection for record in recorder.cuts[:2])
+    assert second.merge.shape[2] == first.keep.shape[1] > second.keep.shape[1]
+    assert int(second.keep.max()) < first.keep.shape[1]
 
 
 @pytest.mark.parametrize(("total", "count"), [(1, 40), (5, 40), (20, 40), (39, 40), (925, 3700), (40, 3700)])
