@@ -1,6 +1,7 @@
 """Train a mini DVLM: `python -m analysis.train_mini`, from nothing, or its autoregressive control with `--causal`.
 
 With `--host lavida` it is the one of LaViDa's kind, which starts from the weights of `--teacher mini/llada_v`.
+With `--adapt mini/llava_ar` it is a diffusion model that goes on from the control's weights.
 Runs in stages on a CPU (or `--device cuda`), resumes by itself after a kill, keeps the weights with
 the best dev score, and exports them as a folder that `from_pretrained` loads.
 """
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tower", metavar="NAME", help="start after the vision stage, with the tower of another run")
     parser.add_argument("--host", default="llada_v", help="whose mini model: llada_v (default) or lavida")
     parser.add_argument("--teacher", metavar="MODEL", help="the mini model that one of another host starts from")
+    parser.add_argument("--adapt", metavar="MODEL", help="make a diffusion model of this autoregressive mini model")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}, expected more than 0")
         if options.export_only and not options.out:
             raise ValueError("--export-only is given without --out, expected a folder to export to")
-        check(options.host, options.teacher, options.causal, options.tower)
+        check(options.host, options.teacher, options.causal, options.tower, options.adapt)
         torch.empty(1, device=options.device)
     except (ValueError, RuntimeError, AssertionError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
@@ -61,16 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
     folder = paths.RUNS / "training" / options.name
     try:
         if not options.export_only:
-            stages = scaled(options.pace, designs.get(options.host).taught)
+            stages = scaled(options.pace, designs.get(options.host).taught, bool(options.adapt))
             run = Run(Options(families, options.seed, stages, folder, options.minutes, options.device,
                               options.causal, paths.RUNS / "training" / options.tower if options.tower else None,
                               options.device == "cpu" and not options.no_compile, dev_minutes=options.dev_minutes,
-                              host=options.host, teacher=options.teacher))
+                              host=options.host, teacher=options.teacher, adapt=options.adapt))
             if not run.train():
                 print(f"stopped at the limit after step {run.progress.step}; run the same command to go on")
         if options.out:
             export(folder, options.out, families, options.seed, options.test_n, options.causal, _command(options),
-                   options.host)
+                   options.host, bool(options.adapt))
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -81,6 +83,7 @@ def _command(options: argparse.Namespace) -> str:
     """The command that trains this model, as its card shows it."""
     words = [f"--family {name}" for name in options.family or ()] + [f"--name {options.name}", f"--seed {options.seed}"]
     words += [f"--host {options.host} --teacher {options.teacher}"] if options.teacher else []
+    words += [f"--adapt {options.adapt}"] if options.adapt else []
     words += ["--causal"] if options.causal else []
     words += [f"--tower {options.tower}"] if options.tower else []
     words += [f"--pace {options.pace:g}"] if options.pace != 1 else []

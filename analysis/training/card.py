@@ -82,6 +82,21 @@ CAUSAL = Kind(
                 "trained on the same data, that answers questions about small rendered pages.",
         decoder="a causal Llama (6 layers x 128, RoPE), run by transformers alone"),
     "greedy `generate`", _FROM_NOTHING)
+ADAPTED = Kind(
+    "Mini LLaDA-V, derived from the autoregressive control",
+    _WHAT.format(
+        opening="A masked-diffusion vision-language model that goes on from the autoregressive control's weights,\n"
+                "and answers questions about small rendered pages.",
+        decoder="a bidirectional Llama (6 layers x 128, RoPE) that fills masked response tokens") + """
+
+It stands for the published diffusion models that were made from autoregressive ones. Its network is that of the mini
+LLaDA-V; what differs is where the weights come from: next-token prediction under causal attention first, then the
+diffusion loss under full attention, without a step between them.""",
+    "plain full attention, greedy, under each\nfamily's protocol",
+    _FROM_NOTHING + """ Most of that was the control's training; here the
+auxiliary losses had small weights.""",
+    "- All of the control's weights were taken over; its tower stayed as it was. From the first step on all tokens\n"
+    "  see all, and each masked token is predicted in its own place.\n")
 TAUGHT = Kind(
     "Mini LaViDa",
     """A masked-diffusion vision-language model with LaViDa's visual tokens and prompt cache, which answers questions

@@ -34,6 +34,7 @@ class Progress:
     causal: bool = False
     host: str = DEFAULT
     teacher: str | None = None
+    adapt: str | None = None
 
 
 def write(path: Path, content: dict) -> None:

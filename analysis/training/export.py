@@ -32,8 +32,10 @@ def load_best(folder: Path, seed: int, causal: bool = False, host: str = DEFAULT
 
 
 def export(folder: Path, out: Path, families: tuple[str, ...], seed: int, test_n: int, causal: bool = False,
-           command: str = "python -m analysis.train_mini", host: str = DEFAULT) -> dict:
+           command: str = "python -m analysis.train_mini", host: str = DEFAULT, adapted: bool = False) -> dict:
     """Write model, tokenizer, image processor, `redvtp.json` and the card; returns the test scores by family.
+
+    adapted: the run went on from an autoregressive model, which the card says.
 
     A family's scores are those of evaluate.score, and "blank", exact match without an image; where the host's design
     has a cache, they are taken with it, and "uncached" holds those without.
@@ -54,7 +56,7 @@ def export(folder: Path, out: Path, families: tuple[str, ...], seed: int, test_n
     notes = folder / "notes.md"
     cores = best["threads"]
     text = card.card(
-        card.CAUSAL if causal else card.KINDS[host], scores, hashes, curve,
+        card.CAUSAL if causal else card.ADAPTED if adapted else card.KINDS[host], scores, hashes, curve,
         sum(weight.numel() for weight in model.parameters()), notes=notes.read_text() if notes.exists() else "",
         command=command, steps=best["step"], minutes=best["seconds"] / 60,
         machine=f"{cores} threads of an {provenance.device_model()}", dev_n=best["dev_n"], seed=seed)

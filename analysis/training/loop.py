@@ -19,7 +19,7 @@ from analysis.training.losses import Trainee, step_loss
 from analysis.training.mini_model import PACKED, build_model
 from analysis.training.optim import build_optimizers, set_rates
 from analysis.training.stages import Stage
-from analysis.training.teacher import distil_loss, inherit, load_teacher
+from analysis.training.teacher import distil_loss, inherit, load_causal, load_teacher, take_over
 from analysis.training.tokenizer import build_tokenizer
 
 REPORT_SECONDS, SAVE_SECONDS = 10, 90
@@ -34,7 +34,8 @@ class Options:
     causal: train the autoregressive control. tower: the folder of another run, whose tower a new run
     starts with, after the first stage, as published models start from a tower that others trained.
     host: whose mini model it is. teacher: the trained mini model, by folder or name in `data/`, that a
-    new run starts from where its design says so.
+    new run starts from where its design says so. adapt: the autoregressive mini model whose weights a new
+    diffusion run goes on from, seeing both ways.
     """
 
     families: tuple[str, ...]
@@ -50,15 +51,22 @@ class Options:
     dev_minutes: float = 5.0
     host: str = DEFAULT
     teacher: str | None = None
+    adapt: str | None = None
 
     @property
     def identity(self) -> dict:
         """What a run may not change when it is continued."""
-        return {name: getattr(self, name) for name in ("seed", "families", "causal", "host", "teacher")}
+        return {name: getattr(self, name) for name in ("seed", "families", "causal", "host", "teacher", "adapt")}
 
 
-def check(host: str, teacher: str | None, causal: bool = False, tower: Path | str | None = None) -> None:
+def check(host: str, teacher: str | None, causal: bool = False, tower: Path | str | None = None,
+          adapt: str | None = None) -> None:
     """Refuse options that do not go together, with a ValueError that says what is expected."""
+    other = "causal" if causal else "tower" if tower else "teacher" if teacher else None
+    if adapt and other:
+        raise ValueError(f"--{other} is given with --adapt {adapt}, which brings its own weights")
+    if adapt and host != DEFAULT:
+        raise ValueError(f"--adapt is given with --host {host}, expected {DEFAULT}, the network of the control")
     taught = designs.get(host).taught
     if taught and (causal or tower):
         raise ValueError(f"--{'causal' if causal else 'tower'} is given with --host {host}, expected --teacher only")
@@ -96,7 +104,7 @@ class Run:
     """A run that can be stopped anywhere: `Run(options).train()` goes on from the folder's checkpoint."""
 
     def __init__(self, options: Options):
-        check(options.host, options.teacher, options.causal, options.tower)
+        check(options.host, options.teacher, options.causal, options.tower, options.adapt)
         self.options = options
         self.trainee, self.tokenizer, self.optimizers = fresh(options.seed, options.device, options.causal,
                                                               options.host)
@@ -124,6 +132,8 @@ class Run:
             stage = options.stages[1]
         if self.teacher:
             inherit(self.trainee.model, self.teacher)
+        if options.adapt:
+            take_over(self.trainee.model, load_causal(options.adapt, self.tokenizer))
         return checkpoint.Progress(stage.name, **options.identity)
 
     def _compile(self) -> None:

@@ -73,8 +73,18 @@ TAUGHT_STAGES = (
 )
 """For a model that starts from a teacher's weights, and whose prompt is cached."""
 
+ADAPTED_STAGES = (
+    Stage("adapt", 1000, rate=(0.5, 0.3), warmup=100, full_every=4, weights=_KEPT),
+    Stage("finish", 250, rate=(0.3, 0.01), full_every=1, weights=_KEPT),
+)
+"""For a diffusion model that starts from an autoregressive one: the same weights, seeing both ways from the first
+step, and predicting a masked token in its own place instead of the next one."""
 
-def scaled(pace: float, taught: bool = False) -> tuple[Stage, ...]:
-    """The stages with their steps multiplied by `pace`, at least one each."""
-    stages = TAUGHT_STAGES if taught else STAGES
+
+def scaled(pace: float, taught: bool = False, adapted: bool = False) -> tuple[Stage, ...]:
+    """The stages with their steps multiplied by `pace`, at least one each.
+
+    taught: of a model with a teacher; adapted: of one that starts from an autoregressive model.
+    """
+    stages = TAUGHT_STAGES if taught else ADAPTED_STAGES if adapted else STAGES
     return tuple(replace(stage, steps=max(1, round(stage.steps * pace))) for stage in stages)

@@ -22,6 +22,27 @@ FINER = 2  # patches along a cell's side
 PLACE, SHARPNESS = 4.0, 3.0  # size of the place in an embedding, and of a head's wish for its corner of the cell
 
 
+def load_causal(name: str, tokenizer) -> LlavaOnevisionForConditionalGeneration:
+    """The autoregressive mini model of that folder or name in `data/`, as `load_teacher` does.
+
+    Raises ValueError where it looks both ways already.
+    """
+    model = load_teacher(name, tokenizer)
+    if not model.config.text_config.is_causal:
+        raise ValueError(f"{name} looks both ways already, expected an autoregressive model to adapt")
+    return model
+
+
+@torch.no_grad()
+def take_over(model: nn.Module, source: nn.Module) -> None:
+    """Give the model all of the source's weights. Raises ValueError where one of them does not fit."""
+    mine, theirs = model.state_dict(), source.state_dict()
+    for name, weight in mine.items():
+        if name not in theirs or theirs[name].shape != weight.shape:
+            raise ValueError(f"the model to adapt is another network: its {name} does not fit")
+    model.load_state_dict({name: theirs[name] for name in mine})
+
+
 def load_teacher(name: str, tokenizer) -> LlavaOnevisionForConditionalGeneration:
     """The mini model of that folder or name in `data/`, frozen, in fp32.
 

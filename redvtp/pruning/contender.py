@@ -12,9 +12,20 @@ from redvtp.pruning.base import Scored, cut_after, register
 from redvtp.pruning.merging import averaged
 from redvtp.pruning.redvtp import guided_mean
 from redvtp.pruning.sgl import of_originals
-from redvtp.selection import Budget, Cut, Needs, Selection, Share, View, is_whole
+from redvtp.selection import Budget, Count, Cut, Needs, Selection, Share, View, is_whole
 
 PRIOR = "prior"
+
+
+@dataclass(frozen=True)
+class AtLeast(Share):
+    """A share, but so many tokens where there are that many."""
+
+    least: int = 0
+
+    def count(self, original: int, score: Tensor) -> int:
+        """Tokens to keep of ``original``."""
+        return max(super().count(original, score), min(self.least, original))
 
 
 @register
@@ -80,7 +91,7 @@ class Staged(Scored):
         """What the early cut leaves."""
         if isinstance(self.keep, Share):
             return Share(max(self.first, self.keep.ratio))
-        return Share(self.first)
+        return AtLeast(self.first, self.keep.n) if isinstance(self.keep, Count) else Share(self.first)
 
     def needs(self, cut: Cut) -> Needs:
         """Attention of the response rows, and what the options look at."""

@@ -10,11 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.speed_case import Case, build
-from redvtp import Decoding, DLLMCache, FastDLLM, FastV, LladaFastV, PrefixDLM, Recorder, RedVTP, Share, ToMe
+from redvtp import D3ToM, Decoding, DLLMCache, FastDLLM, FastV, LladaFastV, PrefixDLM, Recorder, RedVTP, Share, ToMe
 from redvtp.caching import CACHES
 from redvtp.models.base import Span
 from redvtp.sequence import VISUAL
-from tests.redvtp.runs import METHODS, assert_all_same, assert_same, run
+from tests.redvtp.runs import METHODS, assert_all_same, assert_same, extras, run
 
 BLOCKS = {"length": 8, "steps": 8, "block_length": 4}
 CHOSEN = (
@@ -78,7 +78,7 @@ def test_keeping_everything_is_the_cache_without_a_method(model, prompts, method
 
 
 @pytest.mark.parametrize("cache", CHOSEN, ids=repr)
-@pytest.mark.parametrize("method", [method for method in METHODS if not isinstance(method, FastV)], ids=repr)
+@pytest.mark.parametrize("method", [method for method in METHODS if not isinstance(method, (D3ToM, FastV))], ids=repr)
 def test_the_cache_is_cut_with_the_sequence_and_the_run_costs_less(model, prompts, method, cache):
     decoding = run_to_the_end(model, prompts, method, cache)
     state = decoding.last
@@ -93,7 +93,7 @@ def test_the_cache_is_cut_with_the_sequence_and_the_run_costs_less(model, prompt
 
 def run_to_the_end(model, prompts, method, cache):
     decoding = model.start(
-        prompts[:1], prune=method, cache=cache, extras={"evidence": [[(3, 2, 17, 11)]]}, stop=(), **BLOCKS
+        prompts[:1], prune=method, cache=cache, extras=extras(model, prompts[:1]), stop=(), **BLOCKS
     )
     more = True
     while more:

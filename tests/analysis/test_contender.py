@@ -1,0 +1,110 @@
+"""The search for staged pruning: budgets at equal FLOPs, what is best, and no test sample in it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import redvtp
+from analysis import answers, benchmarks, contender, contender_test, paths, profiles
+from analysis.agreement import compare
+from analysis.profiles import RunContext, run_context
+from redvtp.selection import Mass, Share
+from tests.untrained import untrained
+
+FEW = ("redvtp", "once", "early", "early, mass", "once, prior")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return untrained()
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A grid of some settings, whose layers a model of three has."""
+    grid = {name: pruner for name, pruner in contender.grid().items() if name in FEW}
+    monkeypatch.setattr(contender, "grid", lambda: grid)
+    monkeypatch.setattr(contender, "FAMILIES", ("scene", "choice"))
+    monkeypatch.setattr(contender, "RATIOS", (0.5,))
+    return grid
+
+
+def test_the_grid_changes_staged_pruning_only_and_starts_with_the_baseline():
+    grid = contender.grid()
+    assert next(iter(grid)) == contender.BASELINE and isinstance(grid["redvtp"], redvtp.RedVTP)
+    rest = [pruner for name, pruner in grid.items() if name != contender.BASELINE]
+    assert all(isinstance(pruner, redvtp.Staged) for pruner in rest)
+    assert len(set(rest)) == len(rest)
+
+
+def test_every_setting_costs_what_the_baseline_costs(model, few):
+    batches = contender.batches_of(model, benchmarks.get("doc").samples("dev", 3, 0))
+    settled = contender.settle(batches, few, 0.4)
+    target = sum(batch.cost(settled["redvtp"]) for batch in batches)
+    assert settled["redvtp"].keep == Share(0.4)
+    assert set(settled) == set(few)
+    for name, pruner in settled.items():
+        cost = sum(batch.cost(pruner) for batch in batches)
+        assert cost <= target
+        assert cost > 0.98 * target, name
+        assert isinstance(pruner.keep, type(few[name].keep))
+    assert settled["once"].keep.ratio == pytest.approx(0.4, abs=0.01)
+    assert settled["early"].keep.ratio > 0.4  # step 1 was cheaper
+    assert settled["once, prior"].keep.ratio < 0.4  # a forward more
+
+
+def test_planned_and_counted_costs_agree(model, few):
+    samples = benchmarks.get("scene").samples("dev", 3, 0)
+    (batch,) = contender.batches_of(model, samples)
+    for pruner in (redvtp.RedVTP(keep=0.5), redvtp.Staged(keep=0.5), redvtp.Staged(keep=0.5, first=None, prior=True)):
+        counted = contender.total(contender.answered([batch], pruner))
+        assert counted <= batch.cost(pruner) < 1.1 * counted + 1e9  # scoring is in the plan only
+    assert batch.cost(redvtp.Staged(keep=Mass(0.9))) > batch.cost(redvtp.Staged(keep=Mass(0.2)))
+
+
+def test_a_setting_that_is_too_dear_is_left_out(model):
+    batches = contender.batches_of(model, benchmarks.get("doc").samples("dev", 2, 0))
+    late = redvtp.Staged(first=1.0, layer=1, second=12)
+    settings = {"redvtp": redvtp.RedVTP(), "late": late, "once": redvtp.Staged(first=None)}
+    assert set(contender.settle(batches, settings, 0.1)) == {"redvtp", "once"}
+
+
+def row(setting, right, model="a", family="doc", ratio=0.25, n=10):
+    return {"model": model, "family": family, "setting": setting, "ratio": ratio, "exact_match": right / n, "n": n,
+            "budget": 0.3}
+
+
+def test_the_best_has_the_most_right_answers_everywhere(few):
+    rows = [row("redvtp", 10), row("once", 4), row("early", 6), row("early, mass", 9),
+            row("redvtp", 10, "b"), row("once", 9, "b"), row("early", 7, "b")]
+    assert contender.best(rows, 0.25) == "once"  # 13 of 20 as early has, and first; mass lacks a model
+    assert contender.best([*rows, row("early, mass", 5, "b")], 0.25) == "early, mass"
+    with pytest.raises(ValueError, match="at 0.5"):
+        contender.best(rows, 0.5)
+
+
+def test_the_search_and_the_report_run_and_stay_apart(model, few, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(answers, "model", lambda name: model)
+    monkeypatch.setattr(answers, "weights_hash", lambda name: name)
+    monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=2, seeds=(0,)))
+    asked = []
+    plain = benchmarks.Benchmark.samples
+    monkeypatch.setattr(benchmarks.Benchmark, "samples",
+                        lambda self, split, n, seed=0: asked.append(split) or plain(self, split, n, seed))
+    run = RunContext(dataclasses.replace(run_context().profile, models=("mini/a",)), "quick")
+    found = contender.measure(run)
+    assert set(asked) == {"dev"}
+    assert {each["split"] for each in found.rows} == {"dev"}
+    dear = {"once, prior"}  # one forward more than the two of these families
+    assert {each["setting"] for each in found.rows} == {"none", *few} - dear
+    assert compare(found, found).differ == 0
+    report = contender_test.measure(run)
+    assert {each["split"] for each in report.rows} == {"test"}
+    best = contender.best(found.rows, 0.5)
+    assert [each["setting"] for each in report.rows[:4]] == ["none", "redvtp", "redvtp, original positions", best]
+    (searched,) = answers.having(found.rows, {"family": "scene", "setting": best})
+    (told,) = answers.having(report.rows, {"family": "scene", "setting": best})
+    assert told["budget"] == searched["budget"] and told["params"] == searched["params"]
