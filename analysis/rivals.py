@@ -45,7 +45,7 @@ MEANS = ("score", "evidence_recall", "open", "tokens_fed")
 AUTOREGRESSIVE = "mini/llada_ar"
 PUBLISHED = "llada_v"
 UNPRUNED = {"method": "none", "keep": 1.0, "start": None, "change": "none", "comparison": "none"}
-MOST = {"default": 50, "quick": 8, "full": 100}  # samples a family and seed
+MOST = {"default": 50, "quick": 6, "full": 100}  # samples a family and seed
 
 
 def origins(run: RunContext) -> tuple[dict[str, str], list[str]]:

@@ -116,7 +116,7 @@ def draw(result: Result, run: RunContext) -> Any:
             axis.set(title=f"{model}, {family}", ylim=(-0.03, 1.05))
         line[0].set_ylabel("exact match")
     for axis in axes[-1]:
-        axis.set(xscale="log", xlabel="FLOPs at the 8B shape, share of unpruned")
+        axis.set(xscale="log", xlim=(0.085, 1.2), xlabel="FLOPs at the 8B shape, share of unpruned")
         axis.set_xticks((0.1, 0.25, 0.5, 1), labels=("10%", "25%", "50%", "100%"))
         axis.minorticks_off()
     figure.legend(*_legend(axes.flat), loc="outside upper center", ncols=5, fontsize=7)
@@ -221,7 +221,9 @@ def late_table(result: Result) -> pd.DataFrame:
                 line[start] = _share(own.loc[start]) if start in own.index else None
                 line[f"8B {start}"] = _printed(own["origin"].iloc[0], family, method, keep, start)
             lines.append(line)
-    return pd.DataFrame(lines).dropna(axis=1, how="all")
+    starts = [name for start in ORDER for name in (start, f"8B {start}")]
+    found = pd.DataFrame(lines, columns=["model", "family", "method", *starts])
+    return found.dropna(axis=1, how="all")
 
 
 def _share(row: pd.Series) -> str:
@@ -332,18 +334,29 @@ def _of_model(rows: pd.DataFrame) -> Iterator[str]:
     if {"late", "layer_skipping"} <= set(equal.index):
         late, skipping = equal["late"], equal["layer_skipping"]
         yield f"At about equal FLOPs late pruning is right in {late:.0%}, layer skipping in {skipping:.0%}."
+    few = long[(long["method"] == "vtw") & (long["change"] == "none") & (long["start"] == "half")]
+    if few["steps"].nunique() > 1:
+        shares = few.groupby("steps")["share"].mean()
+        told = rates.listed(f"{share:.0%} in {steps} steps" for steps, share in shares.items())
+        yield f"With VTW from half of them on, {told} of the unpruned rate are left."
 
 
 def _causes(long: pd.DataFrame) -> Iterator[str]:
-    changed = long[long["change"].isin([NO_ANSWERS, HIDDEN])]
-    for row in changed.itertuples():
-        base = "visual tokens withdrawn as well" if row.method == "vtw" else "all visual tokens there"
-        low, high = 100 * row.difference_low, 100 * row.difference_high
-        yield (f"{row.change.capitalize()} from half of the steps on changes exact match in {row.family} by "
-               f"{100 * row.difference:+.0f} points [{low:.0f}, {high:.0f}] with {base}.")  # fmt: skip
+    bases = {"vtw": "with visual tokens withdrawn as well", "none": "with all visual tokens there"}
+    for change in (NO_ANSWERS, HIDDEN):
+        changed = long[long["change"] == change]
+        told = [f"{base} {rates.listed(_points(row) for row in changed[changed['method'] == method].itertuples())}"
+                for method, base in bases.items()]  # fmt: skip
+        if len(changed):
+            yield f"{change.capitalize()} from half of the steps on changes exact match, {'; '.join(told)}."
     floor = long[(long["method"] == "vtw") & (long["change"] == "none") & (long["start"] == "half")]
     if len(floor) and bool((floor["exact_match_high"] < 0.2).all()):
         yield "With visual tokens withdrawn hardly an answer is right already, so no further loss could show."
+
+
+def _points(row: Any) -> str:
+    low, high = 100 * row.difference_low, 100 * row.difference_high
+    return f"in {row.family} by {100 * row.difference:+.0f} points [{low:.0f}, {high:.0f}]"
 
 
 def order_sentence(order: Result) -> str:

@@ -135,7 +135,7 @@ def test_a_claim_may_be_there_once(tmp_path):
         ({"where": {"methid": "redvtp"}}, "accuracy has no field methid; it has"),
         ({"each": ["model", "family", "split"]}, "accuracy has no field split"),
         ({"where": {"method": "redvtp"}}, "differ in keep: name it in where, each, every, any or mean"),
-        ({"result": "speed", "value": "speedup", "where": {"year": 1}}, "speed will have no field year"),
+        ({"result": "speed", "value": "speedup", "where": {"year": 1}}, "speed will have no field family, model, year"),
     ],
 )
 def test_a_rule_that_does_not_fit_its_result_is_refused_with_the_claims_id(full, change, message):
