@@ -1,10 +1,12 @@
 """The search for staged pruning's options: a fixed grid on development samples, at RedVTP's FLOPs.
 
 Every setting of the grid gets the budget at which its planned FLOPs (redvtp.plans: layers, head and scoring, and the
-forward that a prior takes) are those of RedVTP at `ratio`, on the same samples; a budget by score mass gets the share
-of the score at which that holds. The best setting of a ratio is the one with the most right answers over all models and
-families, of equal ones the first. Nothing here looks at the test split; analysis.contender_test reports the best
-settings there.
+forward that a prior takes) are those of RedVTP at `ratio`, on the same samples and over the steps that the unpruned run
+takes until its stop text; a budget by score mass gets the share of the score at which that holds. `flops_to_redvtp` has
+the counted ones, which differ where answers do.
+
+The best setting of a ratio is the one with the most right answers over all models and families, of equal ones the
+first. Nothing here looks at the test split; analysis.contender_test reports the best settings there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from analysis.comparisons import named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.flops import LanguageFormula
+from redvtp.generation.history import Result as Answered
 from redvtp.guidance import blank_scores
 from redvtp.metrics import exact_match
 from redvtp.plans import Task, forwards, planned, stages
@@ -70,6 +73,8 @@ class Batch:
 
     Attributes:
         tasks: of each sample, in tokens.
+        taken: steps that each sample takes unpruned.
+        full: a row for each sample (see rows_of), unpruned.
         priors: FLOPs of each sample's blank image.
     """
 
@@ -78,10 +83,12 @@ class Batch:
     extras: dict[str, list]
     tasks: Sequence[Task]
     priors: Sequence[int]
+    taken: Sequence[int] = ()
+    full: Sequence[Row] = ()
 
     @classmethod
     def of(cls, host: redvtp.Model, samples: Sequence[Sample]) -> Batch:
-        """Look at the samples' images and at blank ones."""
+        """Answer the samples unpruned, and look at blank images."""
         prompts = [redvtp.Prompt(sample.question, [sample.image]) for sample in samples]
         protocol = benchmarks.get(samples[0].family).protocol
         layout = host.host.begin(prompts, protocol.length).layout
@@ -89,7 +96,9 @@ class Batch:
         visual = host.host.begin(prompts, protocol.length).original.tolist()
         tasks = [Task(v, t, protocol.length, protocol.steps) for v, t in zip(visual, texts, strict=True)]
         prior = blank_scores(host, prompts, protocol.length)
-        return cls(host, samples, {"prior": prior.scores}, tasks, prior.flops)
+        batch = cls(host, samples, {"prior": prior.scores}, tasks, prior.flops)
+        results = batch.start(None).run()
+        return replace(batch, taken=[result.steps for result in results], full=batch.rows_of(None, results))
 
     def start(self, pruner: Pruner | None) -> redvtp.Decoding:
         """The samples before their first step."""
@@ -102,16 +111,27 @@ class Batch:
         """Planned FLOPs of all samples; a Mass counts as the tokens that it leaves of each."""
         budgets = [pruner.keep] * len(self.tasks)
         if isinstance(pruner.keep, redvtp.Mass):
-            run = self.start(replace(pruner, first=None, second=1))  # the last cut's own score, without the steps
-            run.step()
+            run = self.start(pruner)
+            for _ in range(pruner.second):  # up to the last cut; the steps behind it do not matter
+                run.step()
             budgets = [redvtp.Count(len(kept)) for kept in run.kept]
         layers, parts = self.host.host.layers, LanguageFormula(self.host.host.config.text_config)
         total = 0
-        for task, budget, prior in zip(self.tasks, budgets, self.priors, strict=True):
+        for task, budget, prior, taken in zip(self.tasks, budgets, self.priors, self.taken, strict=True):
             plan = planned(replace(pruner, keep=budget), task.steps, layers)
-            total += stages(parts, task, forwards(task, plan, layers)).total
+            total += stages(parts, task, forwards(task, plan, layers)[:taken]).total
             total += prior if getattr(pruner, "prior", False) else 0
         return total
+
+    def rows_of(self, pruner: Pruner | None, results: Sequence[Answered]) -> list[Row]:
+        """A row for each sample's result, what the prior cost included."""
+        rows = []
+        for sample, result, prior in zip(self.samples, results, self.priors, strict=True):
+            right = exact_match(self.host.answer(result).text, sample.answer)
+            extra = prior if getattr(pruner, "prior", False) else 0
+            kept = len(result.kept) / max(1, result.visual_tokens)
+            rows.append({"right": bool(right), "kept": kept, "flops": result.flops + extra})
+        return rows
 
 
 def matched(pruner: Pruner, cost: Callable[[Pruner], int], target: int) -> Pruner:
@@ -148,15 +168,10 @@ def settle(batches: Sequence[Batch], settings: dict[str, Pruner], ratio: float) 
 
 
 def answered(batches: Sequence[Batch], pruner: Pruner | None) -> list[Row]:
-    """A row for each sample."""
-    rows = []
-    for batch in batches:
-        for sample, result, prior in zip(batch.samples, batch.start(pruner).run(), batch.priors, strict=True):
-            right = exact_match(batch.host.answer(result).text, sample.answer)
-            extra = prior if getattr(pruner, "prior", False) else 0
-            rows.append({"right": bool(right), "kept": len(result.kept) / max(1, result.visual_tokens),
-                         "flops": result.flops + extra})  # fmt: skip
-    return rows
+    """A row for each sample (see Batch.rows_of)."""
+    if pruner is None:
+        return [row for batch in batches for row in batch.full]
+    return [row for batch in batches for row in batch.rows_of(pruner, batch.start(pruner).run())]
 
 
 def batches_of(host: redvtp.Model, samples: Sequence[Sample]) -> list[Batch]:

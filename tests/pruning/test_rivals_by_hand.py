@@ -341,3 +341,14 @@ def test_blank_scores_are_of_a_blank_image(model, prompts):
     model.start(grey[:1], recorder=recorder, **FAST).step()
     torch.testing.assert_close(first.scores[0], recorder.steps[0].attention[0].sum(0), rtol=1e-4, atol=1e-5)
     assert extras(model, prompts)["prior"][0].shape == first.scores[0].shape
+
+
+def test_a_fork_needs_what_its_method_looks_at(model, prompts):
+    plain = model.start(prompts[:1], watch=Needs(attention=frozenset({"response"})), **FAST)
+    plain.step()
+    with pytest.raises(ValueError, match="maskkv needs values or heads that were not watched in step 1"):
+        plain.fork(MaskKV(keep=0.4))
+    watched = model.start(prompts[:1], watch=Needs(attention=frozenset({"response"}), heads=True), **FAST)
+    watched.step()
+    watched.watch = None
+    assert_same(watched.fork(MaskKV(keep=0.4)).run()[0], run(model, prompts[:1], MaskKV(keep=0.4))[0])
