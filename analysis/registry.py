@@ -50,12 +50,13 @@ NOTEBOOKS = (
     Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),
     Notebook("caches", "15_caches.ipynb", ("caches",), "caches x pruning: score against compute"),
     Notebook("lavida", "16_lavida.ipynb", ("lavida",), "LaViDa's main table, repaired and as published"),
+    Notebook("rivals", "18_rivals.ipynb", ("rivals", "rival_order"), "the redundancy study's tables, in kind"),
     Notebook(
         "claims",
         "20_claims.ipynb",
         (
             "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
-            "ablations", "lavida", "caches",
+            "ablations", "lavida", "caches", "rivals",
         ),
         "every claim of the papers, and what the results say of it",
     ),

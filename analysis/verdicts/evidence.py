@@ -79,10 +79,8 @@ SOURCES = {
         "analysis.caches", "analysis.figures.caches",
     ),
     "rivals": Source(
-        "late, progressive and rival methods; difference: from the same unpruned, or unchanged",
-        later="it comes with the rival methods",
-        fields=("origin", "model", "family", "method", "keep", "start", "change", "steps", "comparison", "exact_match",
-                "difference"),
+        "late, progressive and rival methods; difference: from the same unpruned, or unchanged", "analysis.rivals",
+        "analysis.figures.rivals",
     ),
     "speed": Source(
         "times of the true shapes on a GPU, against our own loop unpruned", "analysis.speed.measure",

@@ -31,7 +31,7 @@ from redvtp.generation.sampling import (
 )
 from redvtp.generation.schedules import transfer_quotas
 from redvtp.generation.settings import Settings
-from redvtp.models.base import Host, LayerCut, Span, State, take_columns
+from redvtp.models.base import Host, LayerCut, Span, State, Unseen, take_columns
 from redvtp.pruning.base import Pruner
 from redvtp.selection import Cut, Heads, Needs, Selection, View, pad_rows
 from redvtp.sequence import PROMPT, VISUAL, Layout
@@ -221,6 +221,31 @@ class Decoding:
         twin._cut_between(self.done_steps)
         twin._advance()
         return twin
+
+    def hide_committed(self, everywhere: bool = False) -> None:
+        """From here on, no response row attends to a response token committed so far, but for its own.
+
+        An intervention, to see what such attention gives; no method asks for it.
+
+        Args:
+            everywhere: nor do the prompt's and the visual rows, which could pass on what they saw.
+
+        Raises:
+            ValueError: with a cache, whose keys and values know those tokens; or a host that cannot do it.
+        """
+        if self.cache is not None or "hide" not in self.host.can:
+            what = self.host.name if self.cache is None else f"cache {self.cache.name}"
+            raise ValueError(f"hide_committed: {what} cannot hide response tokens")
+
+        def hiding(state: State | None, active: LongTensor) -> State | None:
+            committed = self.canvas[active] != self.host.mask_id
+            committed[:, self.settings.length :] = False
+            return None if state is None else replace(state, unseen=Unseen(committed, everywhere))
+
+        self.state, self.guide = (hiding(one, self.active) for one in (self.state, self.guide))
+        if self._before_release is not None:  # what a fork goes on from
+            active, state, guide, *rest = self._before_release
+            self._before_release = (active, hiding(state, active), hiding(guide, active), *rest)
 
     def results(self) -> list[Result]:
         """What each sample has now."""

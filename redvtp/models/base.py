@@ -36,6 +36,32 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """Response columns that other rows do not attend to; a row always sees itself.
+
+    Attributes:
+        columns: ``[B, R]`` which of the response and suffix.
+        everywhere: True hides them from the prompt's and the visual rows, too, so that what they hold reaches no row
+            by way of these; False from the rows of response and suffix alone.
+    """
+
+    columns: Tensor
+    everywhere: bool = False
+
+    def rows(self, index: LongTensor) -> Unseen:
+        """Of the samples ``index``."""
+        return Unseen(self.columns[index], self.everywhere)
+
+    def blocked(self, length: int) -> Tensor:
+        """``[B, T, T]`` pairs of a row and a column among ``length`` that are not attended to; R at the end."""
+        batch, own = self.columns.shape
+        first = length - own
+        pairs = self.columns.new_zeros(batch, length, length)
+        pairs[:, 0 if self.everywhere else first :, first:] = self.columns[:, None]
+        return pairs & ~torch.eye(length, dtype=torch.bool, device=pairs.device)
+
+
+@dataclass(frozen=True)
 class State:
     """Embeddings of everything before the response, what each column of the whole sequence is, and, where a cache
     is used, the layers' keys and values.
@@ -48,6 +74,7 @@ class State:
         size: ``[B, T]`` originals that each column stands for, or None where nothing was merged.
         cache: filled and read by forwards, in place; None where nothing is cached.
         samples: ``[B]`` the rows of the cache that are this state's; None for all of them.
+        unseen: response columns that are hidden from other rows; None for none. Not with a cache.
     """
 
     embeds: Tensor
@@ -57,6 +84,7 @@ class State:
     size: Tensor | None = None
     cache: KeyValues | None = None
     samples: LongTensor | None = None
+    unseen: Unseen | None = None
 
     def apply(self, selection: Selection, positions: str = "compact", layers: int | None = None) -> State:
         """The state in which only the selection's visual tokens are left; in the cache, too.
@@ -96,6 +124,7 @@ class State:
             original=self.original[index],
             size=None if self.size is None else self.size[index, spare:],
             cache=None if self.cache is None else self.cache.rows(index, spare),
+            unseen=None if self.unseen is None else self.unseen.rows(index),
         )
 
     def with_rows(self, rows: Tensor) -> Tensor:

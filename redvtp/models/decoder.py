@@ -16,7 +16,7 @@ from transformers import DynamicCache, LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from redvtp.attention import AttentionProbe, rotate
-from redvtp.models.base import LayerCut, merge_visual, move_positions, move_size, take_columns
+from redvtp.models.base import LayerCut, Unseen, merge_visual, move_positions, move_size, take_columns
 from redvtp.models.keyvalues import KeyValues, Writer
 from redvtp.sequence import VISUAL, Layout
 
@@ -26,7 +26,7 @@ class Frame:
     """What a layer is told of the columns that it runs on.
 
     Attributes:
-        layout, positions, size: of the T columns (see run_layers).
+        layout, positions, size, unseen: of the T columns (see run_layers).
         mask: of the keys (see key_mask).
         rotary: cosines and sines ``[B, T, d]``.
         count: ``[B]`` real columns.
@@ -38,15 +38,22 @@ class Frame:
     mask: Tensor | None
     rotary: tuple[Tensor, Tensor]
     count: LongTensor
+    unseen: Unseen | None = None
 
     @classmethod
     def of(
-        cls, decoder: LlamaModel, hidden: Tensor, layout: Layout, positions: LongTensor, size: Tensor | None
+        cls,
+        decoder: LlamaModel,
+        hidden: Tensor,
+        layout: Layout,
+        positions: LongTensor,
+        size: Tensor | None,
+        unseen: Unseen | None = None,
     ) -> Frame:
         """The frame of ``hidden [B, T, D]``."""
-        mask = key_mask(layout, size, hidden.dtype)
+        mask = key_mask(layout, size, hidden.dtype, unseen)
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
-        return cls(layout, positions, size, mask, rotary, layout.real.sum(1))
+        return cls(layout, positions, size, mask, rotary, layout.real.sum(1), unseen)
 
     def writer(self, store: KeyValues | None, samples: LongTensor | None) -> Writer | None:
         """What fills the store from all of the columns, where there is one."""
@@ -86,6 +93,7 @@ def run_layers(
     tail: int | None = None,
     store: KeyValues | None = None,
     samples: LongTensor | None = None,
+    unseen: Unseen | None = None,
 ) -> tuple[Tensor, LongTensor]:
     """Run all decoder layers, without the final norm.
 
@@ -99,6 +107,7 @@ def run_layers(
             others' rows, but for their keys and values. None: all are read.
         store: is filled with all keys and values on the way.
         samples: ``[B]`` which rows of the store these are; None for all of them.
+        unseen: columns at the end that are hidden from other rows.
 
     Returns:
         The last layer's hidden states ``[B, T', D]`` (``[B, tail, D]``) and the real columns at each layer ``[L, B]``.
@@ -106,7 +115,7 @@ def run_layers(
     at_layer = at_layer or {}
     lengths = []
     waiting: dict[int, list[tuple]] = {}
-    frame = Frame.of(decoder, hidden, layout, positions, size)
+    frame = Frame.of(decoder, hidden, layout, positions, size, unseen)
     for number, layer in enumerate(decoder.layers, start=1):
         for before, columns, earlier, seen in reversed(waiting.pop(number, [])):
             hidden, frame = rejoin(before, hidden, columns), earlier
@@ -135,7 +144,8 @@ def run_layers(
         hidden = take_columns(merge_visual(hidden, visual, selection), columns)
         layout = frame.layout.take(columns)
         positions = move_positions(frame.positions, layout, columns, cut.positions)
-        frame = Frame.of(decoder, hidden, layout, positions, move_size(frame.size, visual, columns, selection))
+        size = move_size(frame.size, visual, columns, selection)
+        frame = Frame.of(decoder, hidden, layout, positions, size, unseen)
     return hidden if tail is None else hidden[:, -tail:], torch.stack(lengths)
 
 
@@ -187,6 +197,8 @@ def tail_of_layer(
     else:
         replace(writer, columns=halves[0], rotary=first).update(key, value, number)
         keywords = through(replace(writer, columns=halves[1], rotary=last))
+    if mask is not None and mask.shape[2] > 1:
+        mask = mask[:, :, before:]
     keywords |= {"attention_mask": mask, "is_causal": False, "probe": probe}
     return run_layer(layer, hidden[:, before:], tail, **keywords)
 
@@ -198,14 +210,19 @@ def keys_and_values(layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, T
     return attention.k_proj(normed).view(heads).transpose(1, 2), attention.v_proj(normed).view(heads).transpose(1, 2)
 
 
-def key_mask(layout: Layout, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def key_mask(
+    layout: Layout, size: Tensor | None, dtype: torch.dtype, unseen: Unseen | None = None
+) -> Tensor | None:
     """``[B, 1, 1, T]`` mask of the real keys: None without padding (the fast kernels), boolean with it,
-    additive log sizes where tokens were merged."""
-    real = layout.real
+    additive log sizes where tokens were merged; ``[B, 1, T, T]`` where columns are hidden from some rows."""
+    real = layout.real[:, None, None].to(torch.bool)
+    blocked = None if unseen is None else unseen.blocked(layout.length)[:, None]
     if size is None:
-        return None if bool(real.all()) else real[:, None, None].to(torch.bool)
-    bias = size.log().masked_fill(~real, float("-inf"))
-    return bias[:, None, None].to(dtype)
+        if blocked is not None:
+            return real & ~blocked
+        return None if bool(real.all()) else real
+    bias = size.log()[:, None, None].masked_fill(~real, float("-inf")).to(dtype)
+    return bias if blocked is None else bias.masked_fill(blocked, float("-inf"))
 
 
 def new_columns(columns: LongTensor, length: int) -> LongTensor:

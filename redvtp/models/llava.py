@@ -65,7 +65,7 @@ class LlavaHost:
     name: ClassVar[str]
     title: ClassVar[str]
     can: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache"}
+        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache", "hide"}
     )
     stop: ClassVar[tuple[str, ...]] = ()
     banned_tokens: ClassVar[tuple[str, ...]] = ()
@@ -328,6 +328,7 @@ class LlavaHost:
                 probe,
                 at_layer,
                 tail=canvas.shape[1],
+                unseen=state.unseen,
             )
         else:
             hidden, lengths, work = run_span(self.decoder, state, rows, span, probe, at_layer)

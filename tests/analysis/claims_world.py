@@ -145,6 +145,7 @@ def rivals() -> list[dict]:
         row = common | {"origin": origin, "model": model, "family": family}
         redundant = origin == "from_scratch" and family in ("doc", "info")
         found.append(row | {"method": "divprune"} | ends(difference=0.0 if redundant else -0.2, exact_match=0.9))
+        found.append(row | {"method": "fastv", "start": "first"} | ends(difference=-0.4, exact_match=0.6))
         vtw = row | {"method": "vtw"}
         told = {"difference": None, "difference_low": None, "difference_high": None}
         found.append(vtw | told | ends(exact_match=0.9))

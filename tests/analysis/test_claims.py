@@ -135,7 +135,7 @@ def test_a_claim_may_be_there_once(tmp_path):
         ({"where": {"methid": "redvtp"}}, "accuracy has no field methid; it has"),
         ({"each": ["model", "family", "split"]}, "accuracy has no field split"),
         ({"where": {"method": "redvtp"}}, "differ in keep: name it in where, each, every, any or mean"),
-        ({"result": "rivals", "value": "exact_match", "where": {"year": 1}}, "rivals will have no field year"),
+        ({"result": "speed", "value": "speedup", "where": {"year": 1}}, "speed will have no field family, model, year"),
     ],
 )
 def test_a_rule_that_does_not_fit_its_result_is_refused_with_the_claims_id(full, change, message):
@@ -294,7 +294,8 @@ def test_every_claim_has_a_verdict_and_nothing_gives_no_evidence(furnished):
     assert {one.verdict for one in found.values()} == {NONE}
     assert all(one.reason for one in found.values())
     assert "run ./reproduce.sh" in found["R6"].reason and "LaViDa" not in found["R6"].reason
-    assert "published weights" in found["R7"].reason and "rival methods" in found["D4"].reason
+    assert "published weights" in found["R7"].reason and "speed profile" in found["D2"].reason
+    assert "no result rivals of this run: run ./reproduce.sh" in found["D4"].reason
 
 
 def test_every_claim_can_hold_on_the_mini_model_but_only_there(furnished):
@@ -472,7 +473,7 @@ def test_links_lead_to_files_from_the_report_and_from_its_committed_copy(page):
 def test_the_report_says_what_it_does_not_know(furnished):
     claims.write(claims.report(run_context()))
     text = (paths.FIGURES / "mini" / "report.html").read_text()
-    assert "No result is there." in text and "no result rivals: it comes with the rival methods" in text
+    assert "No result is there." in text and "no result rivals of this run: run ./reproduce.sh" in text
     assert Page(text).images  # drawings of before are shown all the same
 
 
