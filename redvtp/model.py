@@ -147,7 +147,7 @@ class Model:
         settings.setdefault("stop", self.host.stop)
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
-        check_cache(cache, self.host)
+        check_cache(cache, self.host, prune)
         suffix = self.encode(chosen.suffix)
         state = self.host.begin(prompts, chosen.length, len(suffix))
         return Decoding(

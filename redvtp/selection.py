@@ -97,12 +97,14 @@ class Needs:
             (between steps) or the layer of the cut (inside a step).
         states: the current visual tokens' states: hidden ones inside a step, embeddings between steps.
         extras: names that the caller must supply for each sample, e.g. "evidence".
+        rounding: of the attention, "exact" or "official" (see redvtp.rounding).
     """
 
     attention: frozenset[str] = frozenset()
     layers: tuple[int, ...] | None = None
     states: bool = False
     extras: tuple[str, ...] = ()
+    rounding: str = "exact"
 
 
 @dataclass(frozen=True)

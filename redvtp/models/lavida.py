@@ -23,6 +23,7 @@ from redvtp.models.lavida_layout import PINPOINTS, lavida_layout, pooled_side
 from redvtp.models.lavida_packing import pack_crops, pool_crops
 from redvtp.models.llava import LlavaHost, paired
 from redvtp.models.rotary import use_full_precision_rotary
+from redvtp.rounding import Rounding
 from redvtp.sequence import Layout
 
 # The published shape (official_code §4.1 and §4.2) in the words of its config.json.
@@ -141,6 +142,7 @@ class Lavida(LlavaHost):
     title: ClassVar[str] = "LaViDa"
     true_shape: ClassVar[Mapping] = TRUE_SHAPE
     published_dtype: ClassVar[torch.dtype] = torch.bfloat16
+    rounding: ClassVar[Rounding] = Rounding(torch.bfloat16, heads_first=False, divides=False)
     translate = staticmethod(lavida_config)
     tensor_name = staticmethod(lavida_name)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from PIL import Image
 from torch import Tensor
 from transformers import LlavaOnevisionConfig
@@ -17,6 +18,7 @@ from redvtp.models.checkpoint import host_name
 from redvtp.models.config import TRUE_VISION, llava_config, require
 from redvtp.models.llava import LlavaHost, paired
 from redvtp.models.prompts import END_OF_TURN
+from redvtp.rounding import Rounding
 from redvtp.sequence import Layout
 
 # Never predicted by the official sampler; <|eot_id|> and the mask itself are (official_code §3).
@@ -75,6 +77,7 @@ class LladaV(LlavaHost):
     stop: ClassVar[tuple[str, ...]] = (END_OF_TURN,)
     banned_tokens: ClassVar[tuple[str, ...]] = BANNED_TOKENS
     true_shape: ClassVar[Mapping] = TRUE_SHAPE
+    rounding: ClassVar[Rounding] = Rounding(torch.float16, heads_first=True, divides=True)
     translate = staticmethod(host_config)
     tensor_name = staticmethod(host_name)
 

@@ -33,6 +33,7 @@ from redvtp.models.decoder import run_layers
 from redvtp.models.linear import use_onednn
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.models.spans import run_span
+from redvtp.rounding import Rounding
 from redvtp.sequence import PROMPT, RESPONSE, SUFFIX, VISUAL, Layout, plain_layout
 
 ASPECTS = ("anyres", "pad")
@@ -60,17 +61,19 @@ class LlavaHost:
         banned_tokens: never predicted by the official sampler.
         true_shape: the published shape, as an official config.
         published_dtype: of a published checkpoint's weights, where the caller names none.
+        rounding: how the official code rounds importance.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     can: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache"}
+        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache", "rounding"}
     )
     stop: ClassVar[tuple[str, ...]] = ()
     banned_tokens: ClassVar[tuple[str, ...]] = ()
     true_shape: ClassVar[Mapping]
     published_dtype: ClassVar[torch.dtype] = torch.float32
+    rounding: ClassVar[Rounding]
 
     def __init__(
         self,
