@@ -62,7 +62,8 @@ class RoundedProbe(AttentionProbe):
         index = (self.rows - first).clamp(min=0)
         picked = query.gather(2, index[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3]))
         if mask is not None and mask.shape[2] > 1:
-            mask = mask.expand(len(index), -1, -1, -1).gather(2, index[:, None, :, None].expand(-1, 1, -1, key.shape[2]))
+            place = index[:, None, :, None].expand(-1, 1, -1, key.shape[2])
+            mask = mask.expand(len(index), -1, -1, -1).gather(2, place)
         weights = written_out(picked, key, mask, scaling, self.rounding)
         columns = self.columns.clamp(min=0)[:, None, None].expand(-1, weights.shape[1], weights.shape[2], -1)
         chosen = weights.gather(3, columns).masked_fill((self.columns < 0)[:, None, None], 0)
