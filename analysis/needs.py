@@ -117,7 +117,8 @@ def told(profile: str, lines: Sequence[str]) -> str:
     total = sum(one.megabytes for one in DOWNLOADS.get(profile, ()) if not one.is_here())
     fetch = f", {size(total)} to fetch" if total else ""
     head = f"reproduce: profile {profile} needs what is not here{fetch}; nothing was run or changed:"
-    return "\n".join([head, *(f"  {line}" for line in lines)])
+    tail = ["  (hf comes with huggingface_hub: .venv/bin/hf once ./reproduce.sh has installed)"] if total else []
+    return "\n".join([head, *(f"  {line}" for line in lines), *tail])
 
 
 def main(argv: Sequence[str]) -> int:

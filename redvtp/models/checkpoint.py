@@ -63,7 +63,8 @@ def read_tokenizer(folder: Path):
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise FileError(f"{folder}: expected tokenizer.json and tokenizer_config.json, found neither")
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers do
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason})") from None
