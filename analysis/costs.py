@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis import paths
 from analysis.flop_pieces import Formula
 from analysis.token_counts import PACKINGS, geometry
 from redvtp.models.prompts import prompt_tokens
@@ -111,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"\nEstimate, nothing measured: exact FLOPs over {given.utilisation:.0%} of {given.peak_tflops:g} TFLOPs a "
         "second, one GPU; images of one assumed size."
     )
+    measured = sorted((paths.RESULTS / "speed").glob("*.json"))
+    if measured:
+        print(f"Measured speeds, which stand above this: {', '.join(paths.shown(path) for path in measured)}")
     return 0
 
 

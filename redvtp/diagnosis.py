@@ -18,11 +18,11 @@ from redvtp.model import Model, host_class, model_folder
 from redvtp.models.base import Prompt
 from redvtp.models.checkpoint import read_tokenizer
 from redvtp.models.files import CheckpointError, read_json
-from redvtp.models.folder import Folder
+from redvtp.models.folder import LLADA_TOKENS, Folder, Opening
 from redvtp.models.hub import PUBLISHED, is_hub_name, with_command
 from redvtp.models.llava import MASK_TOKEN
 from redvtp.models.placement import placed
-from redvtp.models.prompts import END_OF_TURN, LLADA_V_SYSTEM, MARKER, TOKENS_BEFORE_IMAGE, render, user_text
+from redvtp.models.prompts import END_OF_TURN
 from redvtp.models.shards import stored_tensors
 from redvtp.pruning import RedVTP
 
@@ -152,23 +152,15 @@ def tokenizer_of(folder: Path) -> Finding:
     if lacking:
         raise CheckpointError(f"the tokenizer has no token {', '.join(lacking)}, which {host.title} needs")
     other = [f"{token} is {n}, not {PUBLISHED_IDS[token]}" for token, n in ids.items() if n != PUBLISHED_IDS.get(token)]
-    large = len(tokenizer) > min(PUBLISHED_IDS.values())
+    large = len(tokenizer) >= LLADA_TOKENS
     listed = ", ".join(f"{token} {number}" for token, number in ids.items())
     return Finding("tokenizer", True, f"{len(tokenizer)} tokens; {listed}", "; ".join(other) if large else "")
 
 
 def prompt_of(found: Folder) -> Finding:
     """Where the image stands in the prompt, and which token behind its marker is dropped."""
-    system = found.options.get("system_prompt", LLADA_V_SYSTEM)
-    before, behind = render(system, user_text("What?", 1)).split(MARKER)
-    index = len(found.tokenizer(before, add_special_tokens=False).input_ids)
-    first = found.tokenizer.decode(found.tokenizer(behind, add_special_tokens=False).input_ids[:1])
-    notes = []
-    if system == LLADA_V_SYSTEM and index != TOKENS_BEFORE_IMAGE:
-        notes.append(f"the image index was inferred to be {TOKENS_BEFORE_IMAGE}")
-    if first != "\n" and not found.options.get("keep_newline"):
-        notes.append(f"the official tokenisation drops {first!r} behind the image, not a newline alone")
-    return Finding("prompt", True, f"the image begins at token {index}; behind it comes {first!r}", "; ".join(notes))
+    one = Opening.of(found.tokenizer, found.options)
+    return Finding("prompt", True, f"the image begins at token {one.index}; behind it comes {one.dropped!r}")
 
 
 def disk(needed: int) -> Finding:

@@ -13,10 +13,14 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGener
 from redvtp.models.checkpoint import check_fit, is_used, read_tokenizer, trim_vocabulary
 from redvtp.models.config import image_aspect, read_pinpoints
 from redvtp.models.files import CheckpointError, read_json
+from redvtp.models.prompts import LLADA_V_SYSTEM, MARKER, TOKENS_BEFORE_IMAGE, render, user_text
 from redvtp.models.shards import Stored, stored_tensors
 
 if TYPE_CHECKING:
     from redvtp.models.llava import LlavaHost
+
+LLADA_TOKENS = 126_080
+"""Of LLaDA's tokenizer without its special ones (official_code §2.1); only there 47 tokens come before the image."""
 
 EMBEDDING, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 
@@ -81,7 +85,44 @@ class Folder:
         with torch.device("meta"):
             check_fit(path, LlavaOnevisionForConditionalGeneration(config), stored)
         notes = differences(official, host.inferred, config.vision_config.image_size)
+        if tokenizer is not None and len(tokenizer) >= LLADA_TOKENS:
+            notes += Opening.of(tokenizer, options).notes()
         return cls(path, False, config, tokenizer, stored, options | specials, notes, host.published_dtype)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The prompt around its image.
+
+    Attributes:
+        index: tokens before the image.
+        dropped: text of the token behind the marker, which the official tokenisation drops.
+        usual: whether the system text is the official one.
+        keeps: whether that token is kept here.
+    """
+
+    index: int
+    dropped: str
+    usual: bool
+    keeps: bool
+
+    @classmethod
+    def of(cls, tokenizer: Any, options: Mapping[str, Any]) -> Opening:
+        """As this tokenizer and a folder's options make it."""
+        system = options.get("system_prompt", LLADA_V_SYSTEM)
+        before, behind = render(system, user_text("What?", 1)).split(MARKER)
+        index = len(tokenizer(before, add_special_tokens=False).input_ids)
+        first = tokenizer.decode(tokenizer(behind, add_special_tokens=False).input_ids[:1])
+        return cls(index, first, system == LLADA_V_SYSTEM, bool(options.get("keep_newline")))
+
+    def notes(self) -> list[str]:
+        """Where it is other than inferred from the code (official_code §2.6)."""
+        found = []
+        if self.usual and self.index != TOKENS_BEFORE_IMAGE:
+            found.append(f"the image begins at token {self.index}, not {TOKENS_BEFORE_IMAGE} as inferred")
+        if self.dropped != "\n" and not self.keeps:
+            found.append(f"the official rule drops {self.dropped!r} behind the image, not a newline as inferred")
+        return found
 
 
 def differences(official: Mapping, inferred: Mapping, crop: int) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,10 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from redvtp import Prompt, RedVTP, load
 from redvtp.cli import main
+from redvtp.cli.shapes import unloaded
 from redvtp.models import checkpoint
 from redvtp.models.checkpoint import CheckpointError
 from redvtp.models.files import FileError
-from redvtp.models.folder import Folder
+from redvtp.models.folder import Folder, Opening
 from redvtp.models.hub import PUBLISHED
 from redvtp.models.placement import placed
 from redvtp.models.shards import INDEX
@@ -200,6 +203,42 @@ def test_files_win_where_they_say_otherwise_and_one_line_says_so(folder, kind, c
     assert code == 0 and "note: image_grid_pinpoints are other canvases" in text
 
 
+class Large:
+    """A tokenizer of LLaDA's size, a token a word, in which a newline joins the word behind it or not."""
+
+    def __init__(self, joins: bool) -> None:
+        self.pattern = re.compile(r"\n?\w+|\S" if joins else r"\n|\w+|[^\w\s]")
+        self.texts: list[str] = []
+
+    def __len__(self) -> int:
+        return 126349
+
+    def __call__(self, text: str, **_):
+        found = self.pattern.findall(text)
+        self.texts += found
+        return SimpleNamespace(input_ids=[self.texts.index(one) for one in found])
+
+    def decode(self, ids) -> str:
+        return "".join(self.texts[one] for one in ids)
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return 126336
+
+    unk_token_id = None
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_the_tokenizer_says_where_the_image_begins(tmp_path, joins, monkeypatch):
+    folder = write_official(tmp_path / "m", "llada_v", TENSORS["llada_v"])
+    (folder / "redvtp.json").write_text(json.dumps({"host": "llada_v", "trim_vocabulary": False}))
+    monkeypatch.setattr("redvtp.models.folder.read_tokenizer", lambda _: Large(joins))
+    notes = Folder.read(folder, HOSTS["llada_v"]).notes
+    index, dropped = Opening.of(Large(joins), {}).index, "\nWhat"
+    assert notes[0] == f"the image begins at token {index}, not 47 as inferred"
+    drops = f"the official rule drops {dropped!r} behind the image, not a newline as inferred"
+    assert notes[1:] == [drops] * joins
+
+
 @pytest.mark.parametrize(("setting", "aspect"), [("pad", "pad"), ("square", "square"), (None, "square")])
 def test_images_need_not_be_tiled(folder, kind, setting, aspect):
     change_config(folder, image_aspect_ratio=setting)
@@ -211,6 +250,16 @@ def test_images_need_not_be_tiled(folder, kind, setting, aspect):
     box = state.layout.box[0]
     area = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).nansum()
     assert float(area) == pytest.approx(90 * 40)
+
+
+@pytest.mark.parametrize("setting", [None, "pad", "anyres"])
+def test_counts_without_weights_are_those_of_the_loaded_model(folder, kind, setting):
+    change_config(folder, image_aspect_ratio=setting)
+    host, config = load(folder).host, unloaded(str(folder))
+    assert (config.name, config.layers) == (host.name, host.layers)
+    for size in ((90, 40), (40, 130), (300, 300)):
+        state = host.begin([Prompt("?", [picture(*size)])], 2)
+        assert config.layout(*size).length == int(state.original)
 
 
 def test_a_tied_head_is_the_embedding(tmp_path):
