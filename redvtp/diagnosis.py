@@ -14,12 +14,12 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from redvtp.model import Model, host_class, model_folder
+from redvtp.model import Model, host_class, is_on_hub, model_folder
 from redvtp.models.base import Prompt
 from redvtp.models.checkpoint import read_tokenizer
 from redvtp.models.files import CheckpointError, read_json
 from redvtp.models.folder import LLADA_TOKENS, Folder, Opening
-from redvtp.models.hub import PUBLISHED, is_hub_name, with_command
+from redvtp.models.hub import PUBLISHED, with_command
 from redvtp.models.llava import MASK_TOKEN
 from redvtp.models.placement import placed
 from redvtp.models.prompts import END_OF_TURN
@@ -100,7 +100,7 @@ def whole(name: str, folder: Path) -> Generator[Finding, None, Folder | None]:
         try:
             return act()
         except CheckpointError as error:
-            helped = with_command(name, error) if is_hub_name(name) else error
+            helped = with_command(name, error) if is_on_hub(name) else error
             return Finding(check, False, " ".join(str(helped).split()))
 
     fine, found = True, None

@@ -200,6 +200,11 @@ class Model:
         )
 
 
+def is_on_hub(name: str | Path) -> bool:
+    """Whether a name is meant as one of the Hugging Face hub: no folder, and not one of ``data/``."""
+    return is_hub_name(str(name)) and not Path(name).is_dir() and not (DATA / name).parent.is_dir()
+
+
 def model_folder(name: str | Path) -> Path:
     """A folder, the one of that name in ``data/``, e.g. "mini/llada_v", or that of a model of the Hugging Face hub
     which was fetched before, e.g. "GSAI-ML/LLaDA-V".
@@ -210,7 +215,7 @@ def model_folder(name: str | Path) -> Path:
     for folder in (Path(name), DATA / name):
         if str(name) and folder.is_dir():
             return folder
-    if is_hub_name(str(name)) and not (DATA / name).parent.is_dir():
+    if is_on_hub(name):
         return hub_folder(str(name))
     shipped = sorted(str(path.parent.relative_to(DATA)) for path in DATA.glob("mini/*/config.json"))
     raise CheckpointError(
@@ -261,4 +266,4 @@ def load(
         folder = model_folder(name)
         return Model(host_class(folder).from_folder(folder, dtype, device, device_map))
     except CheckpointError as error:
-        raise with_command(str(name), error) if is_hub_name(str(name)) and not Path(name).is_dir() else error from None
+        raise with_command(str(name), error) if is_on_hub(name) else error from None

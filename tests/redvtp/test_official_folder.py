@@ -101,6 +101,15 @@ def test_a_name_of_the_hub_is_looked_up_where_it_was_fetched_to(tmp_path, kind, 
     assert f"`hf download {name}`" in doctor(capsys, name)[1]
 
 
+def test_a_shipped_name_is_never_taken_for_one_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("redvtp.model.DATA", tmp_path)
+    write_official(tmp_path / "mini" / "broken", "llada_v", TENSORS["llada_v"])
+    without(tmp_path / "mini" / "broken", "llada_v")
+    with pytest.raises(FileError) as caught:
+        load("mini/broken")
+    assert "hf download" not in str(caught.value)
+
+
 # ---- what the files say, and what is wrong with them -------------------------------------------------------
 
 
