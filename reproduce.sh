@@ -149,6 +149,29 @@ PY
     [ -z "$lacking" ] || fail "the active environment ($python $(version_of "$python")) lacks $lacking: $python -m pip install -c constraints.txt -e '$extras'"
 }
 
+# What a profile needs and this machine lacks is said before anything is installed.
+check_profile() {
+    local profile='' last='' argument
+    for argument in ${arguments[@]+"${arguments[@]}"}; do
+        case $argument in
+            --from-reference) return 0 ;;
+            --profile=*) profile=${argument#--profile=} ;;
+            *) [ "$last" != --profile ] || profile=$argument ;;
+        esac
+        last=$argument
+    done
+    case $profile in speed | paper) ;; *) return 0 ;; esac
+    if [ $here = no ] && new_enough "$venv/bin/python"; then
+        python=$venv/bin/python
+    else
+        find_python
+    fi
+    "$python" -B -m analysis.needs "$profile" || exit 1
+}
+
+if [ $informs = no ] && [ "${arguments[0]-}" != test ]; then
+    check_profile
+fi
 if [ $informs = yes ]; then
     find_python
 elif [ $here = yes ]; then

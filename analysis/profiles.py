@@ -42,7 +42,7 @@ class Profile:
     data: tuple[str, ...]       # shipped inputs, relative to the project; a change makes notebooks run again
     hardware: str
     decides: str
-    needs: str = ""             # what a user has to bring along; empty where everything is shipped
+    needs: str = ""             # what a user has to bring along; empty where everything is shipped (analysis/needs.py)
 
 
 PROFILES = {
@@ -58,7 +58,7 @@ PROFILES = {
         ),
         Profile(
             name="speed",
-            models=("GSAI-ML/LLaDA-V", "jacklishufan/LaViDa"),
+            models=("GSAI-ML/LLaDA-V", "jacklishufan/lavida-llada-v1.0-instruct"),
             families=("docvqa", "infovqa", "chartqa"),
             data=("data/papers",),
             hardware="one GPU",
@@ -67,7 +67,7 @@ PROFILES = {
         ),
         Profile(
             name="paper",
-            models=("GSAI-ML/LLaDA-V", "jacklishufan/LaViDa"),
+            models=("GSAI-ML/LLaDA-V", "jacklishufan/lavida-llada-v1.0-instruct"),
             families=("docvqa", "infovqa", "chartqa", "ai2d", "mmbench", "realworldqa"),
             data=("data/papers",),
             hardware="one or more GPUs",

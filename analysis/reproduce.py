@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis import paths, registry
+from analysis import needs, paths, registry
 from analysis.command import add_run_arguments, chosen_mode
 from analysis.notebooks import Stamp, check_parameters, data_hash, run_parameters, valid_stamp
 from analysis.profiles import MODES, PROFILES, RunContext, run_context
@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 2
+    lacking = needs.lacking(run.profile.name) if run.source == "run" else []
+    if lacking:
+        print(needs.told(run.profile.name, lacking), file=sys.stderr)
+        return 1
     applicable = [notebook for notebook in notebooks if run.profile.name in notebook.profiles]
     for notebook in notebooks:
         if notebook not in applicable:

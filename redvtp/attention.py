@@ -62,6 +62,9 @@ class AttentionProbe:
         self.by_layer: dict[int, Tensor] = {}
         self.seen: list[int] = []
 
+    # How the layers attend while the probe looks on; as without it.
+    attend = staticmethod(sdpa_attention_forward)
+
     def watches(self, layer: int) -> bool:
         """Whether layer 1..L is to be recorded."""
         return self.layers is None or layer in self.layers
@@ -192,15 +195,16 @@ def probed_sdpa(
         raise ValueError("the probe reads attention that looks both ways; this model's is causal (is_causal=True)")
     if rotary is not None:
         query = rotate(query, rotary)
+    attend = sdpa_attention_forward if probe is None else probe.attend
     # Rotary angles in a wider type than the activations widen queries and keys (redvtp.models.rotary).
     query, key = query.to(value.dtype), key.to(value.dtype)
     if alone:
         before = None if attention_mask is None else attention_mask[..., :alone]
         parts = [(query[:, :, :alone], key[:, :, :alone], value[:, :, :alone], before)]
         parts.append((query[:, :, alone:], key, value, attention_mask))
-        output = torch.cat([sdpa_attention_forward(module, *part, **kwargs)[0] for part in parts], 1)
+        output = torch.cat([attend(module, *part, **kwargs)[0] for part in parts], 1)
     else:
-        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        output, _ = attend(module, query, key, value, attention_mask, **kwargs)
     if probe is not None and probe.watches(module.layer_idx + 1):
         probe.add(module.layer_idx + 1, query, key, attention_mask, kwargs["scaling"], alone, value)
     return output, None

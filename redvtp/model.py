@@ -17,7 +17,8 @@ from redvtp.generation.history import Recorder, Result
 from redvtp.generation.passes import check_cache
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, Prompt
-from redvtp.models.checkpoint import CheckpointError, read_json
+from redvtp.models.files import CheckpointError, read_json
+from redvtp.models.hub import PUBLISHED, hub_folder, is_hub_name, with_command
 from redvtp.models.lavida import Lavida
 from redvtp.models.llada_v import LladaV
 from redvtp.models.llava import LlavaHost
@@ -147,7 +148,7 @@ class Model:
         settings.setdefault("stop", self.host.stop)
         chosen = Settings(**settings)
         check_pruner(prune, self.host, chosen, extras or {})
-        check_cache(cache, self.host)
+        check_cache(cache, self.host, prune)
         suffix = self.encode(chosen.suffix)
         state = self.host.begin(prompts, chosen.length, len(suffix))
         return Decoding(
@@ -199,17 +200,28 @@ class Model:
         )
 
 
+def is_on_hub(name: str | Path) -> bool:
+    """Whether a name is meant as one of the Hugging Face hub: no folder, and not one of ``data/``."""
+    return is_hub_name(str(name)) and not Path(name).is_dir() and not (DATA / name).parent.is_dir()
+
+
 def model_folder(name: str | Path) -> Path:
-    """A folder, or the one of that name in ``data/``, e.g. "mini/llada_v".
+    """A folder, the one of that name in ``data/``, e.g. "mini/llada_v", or that of a model of the Hugging Face hub
+    which was fetched before, e.g. "GSAI-ML/LLaDA-V".
 
     Raises:
-        CheckpointError: no such folder.
+        CheckpointError: no such folder; FileError names the command that fetches a model.
     """
     for folder in (Path(name), DATA / name):
         if str(name) and folder.is_dir():
             return folder
+    if is_on_hub(name):
+        return hub_folder(str(name))
     shipped = sorted(str(path.parent.relative_to(DATA)) for path in DATA.glob("mini/*/config.json"))
-    raise CheckpointError(f"model {str(name)!r}: expected a folder, or one of {', '.join(shipped) or 'none'}")
+    raise CheckpointError(
+        f"model {str(name)!r}: expected a folder, a name of the hub such as {next(iter(PUBLISHED))}, "
+        f"or one of {', '.join(shipped) or 'none'}"
+    )
 
 
 def host_class(folder: Path) -> type[LlavaHost]:
@@ -231,16 +243,27 @@ def official_host(folder: Path) -> str:
     return Lavida.name if config.is_file() and Lavida.recognises(read_json(config)) else LladaV.name
 
 
-def load(name: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Model:
-    """A model by folder, or by its name in ``data/``, e.g. "mini/llada_v".
+def load(
+    name: str | Path, dtype: torch.dtype | None = None, device: Any = "cpu", *, device_map: Any = None
+) -> Model:
+    """A model by folder, by its name in ``data/``, e.g. "mini/llada_v", or by its name on the Hugging Face hub, e.g.
+    "GSAI-ML/LLaDA-V", where it was fetched before. Nothing is fetched, and no code of a model's is run.
 
-    Its host is what ``redvtp.json`` in the folder names, else what the official ``config.json`` shows.
+    Its host is what ``redvtp.json`` in the folder names, else what the official ``config.json`` shows. Files are
+    checked before any weight is read; ``python -m redvtp doctor NAME`` checks more.
 
     Args:
-        dtype: of the weights; None is fp32, and bf16 for LaViDa's published ones.
+        dtype: of the weights; None is what the official evaluation runs in for a published checkpoint (fp16 for
+            LLaDA-V, bf16 for LaViDa), else fp32.
+        device: as torch names it.
+        device_map: as transformers takes it, instead: a device, "auto", or {"": device}.
 
     Raises:
         CheckpointError: no such folder, or one that does not hold a model of a known host.
+        ValueError: a device that is not there or has no room.
     """
-    folder = model_folder(name)
-    return Model(host_class(folder).from_folder(folder, dtype=dtype, device=device))
+    try:
+        folder = model_folder(name)
+        return Model(host_class(folder).from_folder(folder, dtype, device, device_map))
+    except CheckpointError as error:
+        raise with_command(str(name), error) if is_on_hub(name) else error from None

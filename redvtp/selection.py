@@ -103,6 +103,7 @@ class Needs:
         values: the norms of the visual tokens' values, in the same layers as the attention; step 1 or later.
         heads: attention of the rows masked before the step by layer and head, in the same layers.
         extras: names that the caller must supply for each sample, e.g. "evidence".
+        rounding: of the attention, "exact" or "official" (see redvtp.rounding).
     """
 
     attention: frozenset[str] = frozenset()
@@ -112,6 +113,7 @@ class Needs:
     heads: bool = False
     extras: tuple[str, ...] = ()
     inputs: bool = False
+    rounding: str = "exact"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""The command line: ``python -m redvtp generate | tokens | flops``."""
+"""The command line: ``python -m redvtp generate | tokens | flops | doctor``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redvtp.cli import flops, generate, tokens
+from redvtp.cli import doctor, flops, generate, tokens
 from redvtp.cli.words import Parser
-from redvtp.models.checkpoint import CheckpointError
+from redvtp.models.files import CheckpointError
 
 EXAMPLES = """\
 examples:
@@ -14,6 +14,7 @@ examples:
   python -m redvtp generate questions.jsonl --out answers.jsonl
   python -m redvtp tokens 1024x768 page.png --layout llada_v
   python -m redvtp flops --visual 3699 --prompt 80 --response 32 --steps 16 --keep 25%
+  python -m redvtp doctor GSAI-ML/LLaDA-V
 
 `python -m redvtp COMMAND --help` says the rest. Exit codes: 0; 1 where a sample or a file failed; 2 for words or
 inputs that cannot be meant, in one line and before any weights are loaded; 130 where it was interrupted.
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "Answers of diffusion vision-language models with pruned visual tokens; what they cost, without weights."
     parser = Parser("python -m redvtp", about, EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (generate, tokens, flops):
+    for module in (generate, tokens, flops, doctor):
         module.add(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -79,8 +79,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     out = parser.add_argument_group("input and output")
     out.add_argument("--batch", type=one, default=1, metavar="N", help="samples at a time (default: 1)")
     out.add_argument("--device", default="cpu", metavar="NAME", help="as torch names it (default: cpu)")
-    out.add_argument("--dtype", choices=DTYPES, default="float32", metavar="NAME",
-                     help=f"{', '.join(DTYPES)} (default: float32)")  # fmt: skip
+    out.add_argument("--dtype", choices=DTYPES, metavar="NAME",
+                     help=f"{', '.join(DTYPES)} (default: the model's own)")  # fmt: skip
     out.add_argument("--out", type=Path, metavar="FILE", help="append JSON Lines here, and go on where they end")
     out.add_argument("--json", action="store_true", help="a JSON line also for one image")
     out.add_argument("--save-map", type=Path, metavar="PATH",
@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not waiting:
         return 0
     try:
-        model = load(arguments.model, getattr(torch, arguments.dtype), arguments.device)
+        dtype = None if arguments.dtype is None else getattr(torch, arguments.dtype)
+        model = load(arguments.model, dtype, arguments.device)
         return write_all(model, waiting, job, output, arguments)
     except KeyboardInterrupt:
         kept = f"; what is in {arguments.out} is kept, run it again to go on" if arguments.out else ""

@@ -8,9 +8,12 @@ from pathlib import Path
 from transformers import LlamaConfig, LlavaOnevisionConfig
 
 from redvtp.model import host_class, model_folder
-from redvtp.models.anyres import config_layout, padded_layout
-from redvtp.models.checkpoint import read_json, read_tokenizer
-from redvtp.models.llada_v import host_config
+from redvtp.models.anyres import config_layout, padded_layout, squashed_layout
+from redvtp.models.checkpoint import read_tokenizer
+from redvtp.models.config import image_aspect
+from redvtp.models.files import read_json
+from redvtp.models.lavida import Lavida
+from redvtp.models.lavida_layout import lavida_layout, pooled_side
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.models.published import HEAD_ROWS, true_config
 from redvtp.sequence import Layout
@@ -28,12 +31,17 @@ class Unloaded:
     config: LlavaOnevisionConfig
     folder: Path
     own: dict
+    aspect: str
 
     def layout(self, width: int, height: int) -> Layout:
         """Visual tokens of one image."""
-        if self.own.get("aspect", "anyres") == "pad":
-            vision = self.config.vision_config
-            return padded_layout(0, width, height, vision.image_size // vision.patch_size)
+        vision = self.config.vision_config
+        side = vision.image_size // vision.patch_size
+        if self.aspect != "anyres":
+            return (padded_layout if self.aspect == "pad" else squashed_layout)(0, width, height, side)
+        if self.name == Lavida.name:
+            pinpoints = self.config.image_grid_pinpoints
+            return lavida_layout(0, width, height, pinpoints, vision.image_size, pooled_side(side))
         return config_layout(self.config, width, height)
 
     def prompt_tokens(self, question: str) -> int:
@@ -50,8 +58,10 @@ def unloaded(name: str) -> Unloaded:
     config = read_json(folder / "config.json")
     own = read_json(folder / "redvtp.json") if (folder / "redvtp.json").is_file() else {}
     saved = config.get("model_type") == LlavaOnevisionConfig.model_type
-    translated = LlavaOnevisionConfig.from_dict(config) if saved else host_config(config)
-    return Unloaded(host.name, host.can, translated.text_config.num_hidden_layers, translated, folder, own)
+    translated = LlavaOnevisionConfig.from_dict(config) if saved else host.translate(config)
+    aspect = "anyres" if saved else image_aspect(config, host.inferred["image_aspect_ratio"])[0]
+    layers = translated.text_config.num_hidden_layers
+    return Unloaded(host.name, host.can, layers, translated, folder, own, own.get("aspect", aspect))
 
 
 def text_config(shape: str) -> LlamaConfig:

@@ -46,6 +46,7 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
         wanted |= {"states"} if needs.states or needs.inputs else set()
         wanted |= {"in_layer"} if cut.layer is not None else set()
         wanted |= {"rejoin"} if cut.until is not None else set()
+        wanted |= {"rounding"} if needs.rounding == "official" else set()
         if not wanted <= host.can:
             raise ValueError(f"{pruner.name} needs {sorted(wanted - host.can)}, which host {host.name} cannot do")
         if looks(needs) and cut.step == 0:

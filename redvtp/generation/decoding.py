@@ -33,6 +33,7 @@ from redvtp.generation.schedules import transfer_quotas
 from redvtp.generation.settings import Settings
 from redvtp.models.base import Host, LayerCut, Span, State, Unseen, take_columns
 from redvtp.pruning.base import Pruner
+from redvtp.rounding import RoundedProbe
 from redvtp.selection import Cut, Heads, Needs, Selection, View, pad_rows
 from redvtp.sequence import PROMPT, VISUAL, Layout
 
@@ -73,7 +74,7 @@ class Decoding:
         self.host, self.settings, self.recorder, self.watch = host, settings, recorder, watch
         self.extras = dict(extras or {})
         check_pruner(pruner, host, settings, self.extras)
-        check_cache(cache, host)
+        check_cache(cache, host, pruner)
         if settings.cfg_scale and "guidance" not in host.can:
             raise ValueError(f"cfg_scale={settings.cfg_scale}: host {host.name} cannot do guidance")
         batch, g = state.layout.kind.shape[0], settings.length
@@ -397,6 +398,9 @@ class Decoding:
             layers = {layer for needs in asked for layer in needs.layers}
         detailed = any(needs.layers is not None for needs in asked)
         detailed |= self.recorder is not None and self.recorder.per_layer
+        if any(needs.rounding == "official" for needs in asked):
+            visual = layout.columns_of(VISUAL)
+            return RoundedProbe(rows, visual, layers, per_layer=detailed, rounding=self.host.rounding)
         guide = torch.nn.functional.pad(masked, (0, rows.shape[1] - masked.shape[1])) if heads else None
         values = any(needs.values for needs in asked)
         return AttentionProbe(rows, layout.columns_of(VISUAL), layers, detailed, values, guide)

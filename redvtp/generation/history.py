@@ -104,7 +104,7 @@ class Recorder:
             layer: only_computed(mass, probe.rows)[:, :length]
             for layer, mass in (probe.by_layer.items() if probe.per_layer else ())
         }
-        return {"attention": only_computed(probe.mean(), probe.rows)[:, :length], "by_layer": by_layer}
+        return {"attention": only_computed(probe.mean().float(), probe.rows)[:, :length], "by_layer": by_layer}
 
 
 def only_computed(mass: Tensor, rows: LongTensor) -> Tensor:

@@ -14,11 +14,12 @@ from redvtp.flops import Work
 from redvtp.generation.cutting import BY_LAYER, thinned
 from redvtp.models.base import Host, LayerCut, Output, Span, State
 from redvtp.models.keyvalues import KeyValues
+from redvtp.pruning.base import Pruner
 from redvtp.selection import Cut, Needs
 
 
-def check_cache(cache: CachePolicy | None, host: Host) -> None:
-    """Refuse, before any work, a cache that cannot be used.
+def check_cache(cache: CachePolicy | None, host: Host, pruner: Pruner | None = None) -> None:
+    """Refuse, before any work, a cache that cannot be used, or not with this method.
 
     Raises:
         ValueError: naming the cache and what is missing.
@@ -29,6 +30,8 @@ def check_cache(cache: CachePolicy | None, host: Host) -> None:
         raise ValueError(f"cache={cache!r}: expected a cache with its parameters, e.g. FastDLLM(refresh=32), or None")
     if "cache" not in host.can:
         raise ValueError(f"{cache.name}: host {host.name} cannot run with a cache")
+    if getattr(pruner, "rounding", "exact") == "official":
+        raise ValueError(f"{pruner.name}, rounding='official': the official code prunes without a cache")
 
 
 def with_cache(state: State, cache: CachePolicy | None) -> State:

@@ -82,6 +82,15 @@ def whole_image_layout(image: int, width: int, height: int, patches: int) -> Lay
     return grid_layout(image, tile, even_cells(0, 0, width, height, patches, patches), newline=False)
 
 
+def squashed_layout(image: int, width: int, height: int, patches: int) -> Layout:
+    """One crop that shows the whole image squashed to a square ("square" mode); no newline.
+
+    It is the only view of its image, so its cells count as tile 1.
+    """
+    tile = torch.ones(patches, patches, dtype=torch.int32)
+    return grid_layout(image, tile, even_cells(0, 0, width, height, patches, patches), newline=False)
+
+
 def padded_layout(image: int, width: int, height: int, patches: int) -> Layout:
     """One crop that shows the image centred on a square ("pad" mode); no newline.
 

@@ -12,6 +12,7 @@ from torch import LongTensor, Tensor
 from redvtp.attention import AttentionProbe
 from redvtp.flops import Work
 from redvtp.models.keyvalues import KeyValues
+from redvtp.rounding import Rounding
 from redvtp.selection import POSITIONS, Selection
 from redvtp.sequence import VISUAL, Layout
 
@@ -209,6 +210,7 @@ class Host(Protocol):
     mask_id: int
     banned_ids: tuple[int, ...]
     stop: tuple[str, ...]
+    rounding: Rounding
 
     def begin(self, prompts: Sequence[Prompt], length: int, suffix: int = 0) -> State:
         """Encode the prompts and lay out a response of ``length`` tokens and a suffix of ``suffix``."""

@@ -1,22 +1,21 @@
-"""Reading a checkpoint folder: shards, the official names, the vocabulary trim, and what is wrong with it."""
+"""Reading a checkpoint folder: the official names, the vocabulary trim, and what is wrong with it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Sequence
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from torch import nn
+from transformers import AutoTokenizer, LlavaOnevisionConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that does not fit; the message names the first offending tensors or file."""
-
+from redvtp.models.files import CheckpointError, FileError
+from redvtp.models.shards import Stored, check_readable, fill
 
 # Official name -> name in transformers' LlavaOnevisionForConditionalGeneration; first match wins (official_code §2.2).
 VISION_NAMES = (
@@ -36,105 +35,51 @@ def host_name(official: str, names: Sequence[tuple[str, str]] = LLADA_V_NAMES) -
     return official
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file, or a CheckpointError that names it."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: expected this file in a model folder, found none") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: expected JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found a {type(content).__name__}")
-    return content
+# In official files, and not in the network: buffers that are computed, and parts that the official tower deletes.
+UNUSED = re.compile(r".*\.rotary_emb\.inv_freq|.*\.embeddings\.position_ids|.*\.vision_model\.head\..*")
+TOWER_LAYER = re.compile(r".*\.vision_model\.encoder\.layers\.(\d+)\..*")
 
 
-def shards_of(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, as its index or the plain name says."""
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-    return [folder / name for name in names]
+def is_used(official: str, tower_layers: int) -> bool:
+    """Whether an official tensor is one of the network's, whose tower has so many layers (official_code §2.3)."""
+    layer = TOWER_LAYER.fullmatch(official)
+    return not UNUSED.fullmatch(official) and (layer is None or int(layer[1]) < tower_layers)
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[safe_open]:
-    """A safetensors file; CheckpointError where it is missing, truncated or corrupt."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: expected a safetensors file, found none")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: the safetensors file is truncated or corrupt ({error})") from None
-
-
-def check_readable(folder: Path) -> None:
-    """Open each shard's header, which says whether the file is whole; CheckpointError names a bad one."""
-    for path in shards_of(folder):
-        with opened(path) as file:
-            file.keys()
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, mapped from its files.
-
-    Raises:
-        CheckpointError: no such file, or one that is truncated or corrupt.
-    """
-    tensors: dict[str, Tensor] = {}
-    for path in shards_of(folder):
-        with opened(path) as file:
-            tensors.update({name: file.get_tensor(name) for name in file.keys()})
-    return tensors
-
-
-def trim_vocabulary(tensors: dict[str, Tensor], size: int) -> dict[str, Tensor]:
+def trim_vocabulary(stored: Mapping[str, Stored], size: int) -> dict[str, Stored]:
     """Embedding and head cut to the tokenizer's ``size`` rows, as the official loader does (official_code §2.1)."""
-    trimmed = dict(tensors)
+    trimmed = dict(stored)
     for name in ("model.language_model.embed_tokens.weight", "lm_head.weight"):
         rows = trimmed[name].shape[0] if name in trimmed else size
         if rows < size:
             raise CheckpointError(f"{name}: expected at least {size} rows (the tokenizer's size), got {rows}")
         if rows > size:
-            trimmed[name] = trimmed[name][:size].clone()
+            trimmed[name] = replace(trimmed[name], shape=(size, *trimmed[name].shape[1:]))
     return trimmed
 
 
 def read_tokenizer(folder: Path):
     """The folder's own tokenizer; CheckpointError where its files are not there or cannot be read."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        raise CheckpointError(f"{folder}: expected tokenizer.json and tokenizer_config.json, found neither")
+        raise FileError(f"{folder}: expected tokenizer.json and tokenizer_config.json, found neither")
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers do
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason})") from None
 
 
-def load_saved(
-    kind: type[PreTrainedModel],
-    folder: Path,
-    dtype: torch.dtype,
-    config: PreTrainedConfig | None = None,
-    tensors: dict[str, Tensor] | None = None,
-) -> PreTrainedModel:
-    """A model from a folder that transformers' ``save_pretrained`` wrote, or from a config and tensors.
-
-    Nothing is initialised at random first, and the tensors are not copied twice.
+def load_saved(kind: type[PreTrainedModel], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A model from a folder that transformers' ``save_pretrained`` wrote.
 
     Raises:
         CheckpointError: an unreadable file; names missing, left over, or of another shape.
     """
-    source = {"pretrained_model_name_or_path": folder, "local_files_only": True}
-    if tensors is None:
-        check_readable(folder)  # a truncated file is named here, before transformers reports it its own way
-    else:
-        source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": tensors}
+    check_readable(folder)  # a truncated file is named here, before transformers reports it its own way
     with quiet():
         model, found = kind.from_pretrained(
-            **source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            folder, local_files_only=True, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
     refuse_misfits(
         folder,
@@ -143,6 +88,39 @@ def load_saved(
         [f"{name} {tuple(got)} instead of {tuple(wanted)}" for name, got, wanted in found["mismatched_keys"]],
     )
     return model
+
+
+def load_stored(
+    kind: type[PreTrainedModel],
+    config: LlavaOnevisionConfig,
+    stored: Mapping[str, Stored],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> PreTrainedModel:
+    """A model of that config from tensors in files, by the model's names; they must fit (see check_fit).
+
+    It is built on ``meta``: nothing is initialised at random, and each tensor is in memory once.
+    """
+    with torch.device("meta"):
+        model = kind(config)
+    fill(model, stored, dtype, device)
+    fill_buffers(model, kind, config, device)
+    model.config.dtype = dtype
+    return model
+
+
+def fill_buffers(
+    model: PreTrainedModel, kind: type[PreTrainedModel], config: LlavaOnevisionConfig, device: torch.device
+) -> None:
+    """The buffers that no checkpoint holds: those of the same model without layers, which is built for them."""
+    small = copy.deepcopy(config)
+    small.text_config.num_hidden_layers = small.vision_config.num_hidden_layers = 0
+    small.text_config.vocab_size = 1
+    made = dict(kind(small).named_buffers())
+    for name, value in list(model.named_buffers()):
+        if value.is_meta:
+            module = model.get_submodule(name.rpartition(".")[0])
+            setattr(module, name.rpartition(".")[2], made[name].to(device))
 
 
 @contextlib.contextmanager
@@ -159,24 +137,27 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def check_fit(folder: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Compare names and shapes with those of a model, which may be on ``meta``, before anything is built.
+def check_fit(folder: Path, model: nn.Module, stored: Mapping[str, Stored]) -> None:
+    """Compare names and shapes with those of a model, which may be on ``meta``, before anything is read.
 
     Raises:
         CheckpointError: names missing, left over, or of another shape; names the first few.
     """
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     misshapen = [
-        f"{name} {tuple(tensors[name].shape)} instead of {wanted[name]}"
-        for name in sorted(set(wanted) & set(tensors))
-        if tuple(tensors[name].shape) != wanted[name]
+        f"{stored[name].name} {stored[name].shape} instead of {wanted[name]}"
+        for name in sorted(set(wanted) & set(stored))
+        if stored[name].shape != wanted[name]
     ]
-    refuse_misfits(folder, sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted)), misshapen)
+    refuse_misfits(folder, sorted(set(wanted) - set(stored)), sorted(set(stored) - set(wanted)), misshapen)
 
 
 def refuse_misfits(folder: Path, missing: list[str], surplus: list[str], misshapen: list[str]) -> None:
     """Raise CheckpointError where a checkpoint's tensors are not exactly the model's."""
+    found = []
     for problem, names in (("misshapen", misshapen), ("missing", missing), ("surplus", surplus)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CheckpointError(f"{folder} has {len(names)} {problem} tensors: {', '.join(names[:3])}{more}")
+            found.append(f"{len(names)} {problem} tensors: {', '.join(names[:3])}{more}")
+    if found:
+        raise CheckpointError(f"{folder} has {'; '.join(found)}")

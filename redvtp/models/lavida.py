@@ -17,12 +17,22 @@ from transformers import LlavaOnevisionConfig
 from transformers.image_processing_utils import select_best_resolution
 
 from redvtp.models.base import State
-from redvtp.models.checkpoint import VISION_NAMES, CheckpointError, host_name
-from redvtp.models.config import TRUE_VISION, llava_config, require
-from redvtp.models.lavida_layout import PINPOINTS, lavida_layout, pooled_side
+from redvtp.models.checkpoint import VISION_NAMES, host_name
+from redvtp.models.config import (
+    BUILT_AS,
+    TRUE_VISION,
+    image_aspect,
+    llava_config,
+    read_pinpoints,
+    refuse_others,
+    require,
+)
+from redvtp.models.files import CheckpointError
+from redvtp.models.lavida_layout import CROP, PINPOINTS, lavida_layout, pooled_side
 from redvtp.models.lavida_packing import pack_crops, pool_crops
 from redvtp.models.llava import LlavaHost, paired
 from redvtp.models.rotary import use_full_precision_rotary
+from redvtp.rounding import Rounding
 from redvtp.sequence import Layout
 
 # The published shape (official_code §4.1 and §4.2) in the words of its config.json.
@@ -40,8 +50,18 @@ TRUE_SHAPE = {
     "vision_config": TRUE_VISION,
 }
 
-# What the decoder is built as; a checkpoint that says otherwise is another network.
-BUILT_AS = {
+# What the published config.json was taken to say (official_code §4.1, §4.2), before anybody here could read it.
+INFERRED = {
+    "image_aspect_ratio": "anyres",
+    "image_grid_pinpoints": tuple((width // CROP, height // CROP) for height, width in PINPOINTS),
+    "mm_newline_position": "grid",
+    "tie_word_embeddings": True,
+}
+
+# What decoder and pooling are built as; a checkpoint that says otherwise is another network.
+LAVIDA_BUILT_AS = BUILT_AS | {
+    "mm_spatial_pool_mode": "bilinear",
+    "mm_spatial_pool_stride": 2,
     "activation_type": "silu",
     "block_type": "llama",
     "layer_norm_type": "rms",
@@ -94,19 +114,19 @@ def lavida_config(official: Mapping) -> LlavaOnevisionConfig:
         CheckpointError: settings that are not there, or that describe another network.
     """
     require(official, ("d_model", "mlp_hidden_size", "n_layers", "n_heads", "vocab_size"), Lavida.title)
-    for key, built in BUILT_AS.items():
-        if official.get(key, built) != built:
-            raise CheckpointError(f"config.json: {key}={official[key]!r}, but LaViDa is built with {built!r}")
+    refuse_others(official, LAVIDA_BUILT_AS, Lavida.title)
     rows = official.get("embedding_size") or official["vocab_size"]
     if rows != official["vocab_size"]:
         raise CheckpointError(f"config.json: embedding_size={rows}, expected vocab_size={official['vocab_size']}")
     text = {ours: official[key] for key, ours in TEXT_KEYS.items() if official.get(key) is not None}
     vision = {**TRUE_VISION, **(official.get("vision_config") or {})}
-    pinpoints = official.get("image_grid_pinpoints")
-    if not isinstance(pinpoints, (list, tuple)):
-        pinpoints = [(width, height) for height, width in PINPOINTS]
-    aspect = official.get("image_aspect_ratio", "anyres")
-    return llava_config(text, official.get("rope_theta", 5e5), vision, pinpoints, aspect)
+    pinpoints = read_pinpoints(
+        official.get("image_grid_pinpoints"), vision["image_size"], INFERRED["image_grid_pinpoints"]
+    )
+    kind, aspect = image_aspect(official, INFERRED["image_aspect_ratio"])
+    if kind == "anyres" and aspect != kind:
+        raise CheckpointError(f"config.json: image_aspect_ratio={aspect!r}, but LaViDa is built without a maximum")
+    return llava_config(text, official.get("rope_theta", 5e5), vision, pinpoints, "anyres")
 
 
 def lavida_name(official: str) -> str:
@@ -140,7 +160,9 @@ class Lavida(LlavaHost):
     name: ClassVar[str] = "lavida"
     title: ClassVar[str] = "LaViDa"
     true_shape: ClassVar[Mapping] = TRUE_SHAPE
+    inferred: ClassVar[Mapping] = INFERRED
     published_dtype: ClassVar[torch.dtype] = torch.bfloat16
+    rounding: ClassVar[Rounding] = Rounding(torch.bfloat16, heads_first=False, divides=False)
     translate = staticmethod(lavida_config)
     tensor_name = staticmethod(lavida_name)
 

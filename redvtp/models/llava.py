@@ -5,9 +5,10 @@ Source: official_code §2 and §4 (architecture, any-resolution tiling, prompt),
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -17,25 +18,22 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 
 from redvtp.attention import ATTENTION_NAME, AttentionProbe
 from redvtp.images import read_image
-from redvtp.models.anyres import padded_layout
+from redvtp.models.anyres import padded_layout, squashed_layout
 from redvtp.models.base import LayerCut, Output, Prompt, Span, State, compact_positions
-from redvtp.models.checkpoint import (
-    CheckpointError,
-    check_fit,
-    load_saved,
-    read_json,
-    read_tensors,
-    read_tokenizer,
-    trim_vocabulary,
-)
+from redvtp.models.checkpoint import load_saved, load_stored
 from redvtp.models.config import image_processor
 from redvtp.models.decoder import run_layers
+from redvtp.models.files import CheckpointError
+from redvtp.models.folder import Folder
 from redvtp.models.linear import use_onednn
+from redvtp.models.placement import check_room, placed
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.models.spans import run_span
+from redvtp.rounding import Rounding
 from redvtp.sequence import PROMPT, RESPONSE, SUFFIX, VISUAL, Layout, plain_layout
 
-ASPECTS = ("anyres", "pad")
+ASPECTS = ("anyres", "pad", "square")
+LOG = logging.getLogger("redvtp")
 IMAGE_TOKEN_ID = -200
 MASK_TOKEN = "<|mdm_mask|>"
 
@@ -47,8 +45,8 @@ class LlavaHost:
         model: stock LLaVA-OneVision whose text model is a Llama with ``is_causal=False``.
         tokenizer: with LLaDA's special tokens; None where only ids and embeddings are used.
         processor: the image processor; None builds the official one.
-        aspect: "anyres" tiles a single image; "pad" gives every image one padded crop. Several images
-            always take the padded path, 729 tokens each at the true shape and no newline.
+        aspect: "anyres" tiles a single image, "pad" gives it one padded crop, "square" one crop that it is
+            squashed to. Several images always take the padded path, 729 tokens each at the true shape and no newline.
         system_prompt: system message, None for none.
         keep_newline: keep the token behind an image marker that the official tokenisation drops.
         mask_id, banned_ids: override the tokenizer's.
@@ -59,18 +57,22 @@ class LlavaHost:
         stop: texts that end a response unless the caller names others.
         banned_tokens: never predicted by the official sampler.
         true_shape: the published shape, as an official config.
-        published_dtype: of a published checkpoint's weights, where the caller names none.
+        inferred: settings that the published ``config.json`` was taken to have.
+        published_dtype: what the official evaluation runs in, where the caller names none.
+        rounding: how the official code rounds importance.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     can: ClassVar[frozenset[str]] = frozenset(
-        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache", "hide"}
+        {"attention", "states", "in_layer", "rejoin", "merge", "batch", "guidance", "cache", "hide", "rounding"}
     )
     stop: ClassVar[tuple[str, ...]] = ()
     banned_tokens: ClassVar[tuple[str, ...]] = ()
     true_shape: ClassVar[Mapping]
-    published_dtype: ClassVar[torch.dtype] = torch.float32
+    inferred: ClassVar[Mapping]
+    published_dtype: ClassVar[torch.dtype]
+    rounding: ClassVar[Rounding]
 
     def __init__(
         self,
@@ -121,6 +123,11 @@ class LlavaHost:
         raise NotImplementedError
 
     @staticmethod
+    def ties_head(official: Mapping) -> bool:
+        """Whether the official loader takes the embedding for the head."""
+        return False
+
+    @staticmethod
     def own_specials(official: Mapping) -> dict:
         """Mask and banned ids where a folder without tokenizer names them itself, as recorded test vectors do."""
         raise NotImplementedError
@@ -132,40 +139,37 @@ class LlavaHost:
     # ---- loading -----------------------------------------------------------------------------------------
 
     @classmethod
-    def from_folder(cls, folder: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Self:
+    def from_folder(
+        cls, folder: str | Path, dtype: torch.dtype | None = None, device: Any = "cpu", device_map: Any = None
+    ) -> Self:
         """A host from a local folder in official naming, or as transformers saves LLaVA-OneVision.
+
+        The files are checked by their headers before any weight is read, and read one tensor at a time. What the
+        official config says otherwise than expected is followed, and logged in one line.
 
         ``redvtp.json`` in the folder may set ``aspect``, ``system_prompt`` and ``keep_newline``, and, for a folder
         in official naming, ``trim_vocabulary`` (whether embedding and head are cut to the tokenizer's size).
 
         Args:
             dtype: of the weights; None is the ``published_dtype`` in official naming, else fp32.
+            device, device_map: see redvtp.models.placement.placed.
 
         Raises:
             CheckpointError: a missing or unreadable file; tensors missing, left over or misshapen.
+            ValueError: a device that is not there, or too small.
         """
-        folder = Path(folder)
-        config = read_json(folder / "config.json")
-        own = read_json(folder / "redvtp.json") if (folder / "redvtp.json").is_file() else {}
-        options = {key: own[key] for key in ("aspect", "system_prompt", "keep_newline") if key in own}
+        place = placed(device, device_map)
+        found = Folder.read(folder, cls)
+        dtype = dtype or found.dtype
+        check_room(found.numbers * dtype.itemsize, place)
         kind = LlavaOnevisionForConditionalGeneration
-        if config.get("model_type") == LlavaOnevisionConfig.model_type:
-            tokenizer = read_tokenizer(folder)
-            model = load_saved(kind, folder, dtype or torch.float32)
+        if found.saved:
+            model = load_saved(kind, found.path, dtype).to(place)
         else:
-            translated = cls.translate(config)
-            specials = cls.own_specials(config)
-            tokenizer = None if specials else read_tokenizer(folder)
-            options |= specials
-            tensors = {cls.tensor_name(name): value for name, value in read_tensors(folder).items()}
-            trims = own.get("trim_vocabulary", cls.trims_vocabulary(config))
-            if trims and tokenizer is not None and len(tokenizer) < translated.text_config.vocab_size:
-                tensors = trim_vocabulary(tensors, len(tokenizer))
-                translated.text_config.vocab_size = len(tokenizer)
-            with torch.device("meta"):
-                check_fit(folder, kind(translated), tensors)
-            model = load_saved(kind, folder, dtype or cls.published_dtype, translated, tensors)
-        return cls(model.to(device), tokenizer, **options)
+            model = load_stored(kind, found.config, found.stored, dtype, place)
+        if found.notes:
+            LOG.warning("%s: %s; followed", found.path / "config.json", "; ".join(found.notes))
+        return cls(model, found.tokenizer, **found.options)
 
     @classmethod
     def on_meta(cls, official: Mapping | None = None) -> LlavaOnevisionForConditionalGeneration:
@@ -268,22 +272,26 @@ class LlavaHost:
     # ---- images ------------------------------------------------------------------------------------------
 
     def _encode(self, images: list[list[Image.Image]]) -> list[list[tuple[Tensor, Layout]]]:
-        """Projected features and layout of every image: tiled ones in one batch, padded ones in another."""
+        """Projected features and layout of every image: tiled ones in one batch, whole ones in another."""
         tiled = [(s, 0) for s, own in enumerate(images) if self.aspect == "anyres" and len(own) == 1]
-        padded = [(s, i) for s, own in enumerate(images) for i in range(len(own)) if (s, i) not in set(tiled)]
+        squashed = [(s, 0) for s, own in enumerate(images) if self.aspect == "square" and len(own) == 1]
+        other = {*tiled, *squashed}
+        padded = [(s, i) for s, own in enumerate(images) for i in range(len(own)) if (s, i) not in other]
         found = {}
         if tiled:
             found.update(zip(tiled, self._encode_tiled([images[s][i] for s, i in tiled]), strict=True))
-        if padded:
-            index = [i for _, i in padded]
-            found.update(zip(padded, self._encode_padded([images[s][i] for s, i in padded], index), strict=True))
+        for places, squash in ((squashed, True), (padded, False)):
+            if places:
+                own = self._encode_whole([images[s][i] for s, i in places], [i for _, i in places], squash)
+                found.update(zip(places, own, strict=True))
         return [[found[s, i] for i in range(len(own))] for s, own in enumerate(images)]
 
-    def _encode_padded(self, images: list[Image.Image], index: list[int]) -> list[tuple[Tensor, Layout]]:
+    def _encode_whole(self, images: list[Image.Image], index: list[int], squash: bool) -> list[tuple[Tensor, Layout]]:
         vision = self.config.vision_config
-        features = self.crop_features(torch.cat([self.padded_pixels(image) for image in images]))
+        pixels, layout = (self.crop_pixels, squashed_layout) if squash else (self.padded_pixels, padded_layout)
+        features = self.crop_features(torch.cat([pixels(image) for image in images]))
         side = vision.image_size // vision.patch_size
-        layouts = [padded_layout(i, im.width, im.height, side) for i, im in zip(index, images, strict=True)]
+        layouts = [layout(i, im.width, im.height, side) for i, im in zip(index, images, strict=True)]
         return list(zip(features, layouts, strict=True))
 
     def crop_features(self, pixels: Tensor) -> Tensor:
@@ -299,9 +307,13 @@ class LlavaHost:
         side = max(image.size)
         square = Image.new("RGB", (side, side), grey)
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return self.crop_pixels(square)
+
+    def crop_pixels(self, image: Image.Image) -> Tensor:
+        """``[1, 3, S, S]`` pixels of the whole image resized to one crop (official "square" mode)."""
         crop = self.config.vision_config.image_size
-        # A candidate list of one crop makes the processor's thumbnail the plain resize of the square.
-        batch = self.processor(images=[[square]], image_grid_pinpoints=[[crop, crop]], return_tensors="pt")
+        # A candidate list of one crop makes the processor's thumbnail the plain resize of the image.
+        batch = self.processor(images=[[image]], image_grid_pinpoints=[[crop, crop]], return_tensors="pt")
         return batch["pixel_values"][0, :1]
 
     # ---- forward -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redvtp.pruning.base import Scored, cut_after, register
+from redvtp.rounding import ROUNDING
 from redvtp.selection import Cut, Needs, View, is_whole
 
 ROWS = ("masked", "committed", "prompt", "prompt+masked", "prompt+response")
@@ -29,6 +30,8 @@ class RedVTP(Scored):
             before the response), "prompt+masked" or "prompt+response".
         step: cut after this step's transfer, 1..K-1.
         layers: decoder layers, 1..L, to average over; None for all.
+        rounding: "exact" sums in fp32; "official" rounds step by step as the official code does in 16 bits (see
+            redvtp.rounding), which is slower. For comparing kept tokens with it; ties still go to the lower index.
     """
 
     name: ClassVar[str] = "redvtp"
@@ -36,6 +39,7 @@ class RedVTP(Scored):
     rows: str = "masked"
     step: int = 1
     layers: tuple[int, ...] | None = None
+    rounding: str = "exact"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +49,10 @@ class RedVTP(Scored):
             raise ValueError(f"step={self.step!r}: expected a whole number, 1 or more; the score needs a forward")
         if self.layers is not None and not (isinstance(self.layers, tuple) and self.layers):
             raise ValueError(f"layers={self.layers!r}: expected a tuple of at least one layer, or None for all")
+        if self.rounding not in ROUNDING:
+            raise ValueError(f"rounding={self.rounding!r}: expected one of {', '.join(ROUNDING)}")
+        if self.rounding == "official" and self.layers is not None:
+            raise ValueError(f"rounding='official', layers={self.layers!r}: the official code averages over all layers")
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
         """One lasting cut after ``step``."""
@@ -54,11 +62,11 @@ class RedVTP(Scored):
         """Attention of the response rows, and of the prompt's where they guide."""
         if cut.layer is not None and self.rows == "committed":
             raise ValueError(f"{self.name}: rows='committed' are known only after a step, not inside it")
-        return Needs(attention=kinds_of(self.rows), layers=self.layers)
+        return Needs(attention=kinds_of(self.rows), layers=self.layers, rounding=self.rounding)
 
     def score(self, view: View) -> Tensor:
         """``[B, n]`` mean over the guide rows."""
-        return guided_mean(view, self.rows)
+        return guided_mean(view, self.rows, self.rounding)
 
 
 def kinds_of(rows: str) -> frozenset[str]:
@@ -66,7 +74,7 @@ def kinds_of(rows: str) -> frozenset[str]:
     return frozenset({"response", "prompt"} if "prompt" in rows else {"response"})
 
 
-def guided_mean(view: View, rows: str) -> Tensor:
+def guided_mean(view: View, rows: str, rounding: str = "exact") -> Tensor:
     """``[B, n]`` mean attention from the rows that ``rows`` names (see RedVTP)."""
     chosen = []
     if "prompt" in rows:
@@ -81,4 +89,6 @@ def guided_mean(view: View, rows: str) -> Tensor:
     guide = torch.cat([mask for _, mask in chosen], 1)
     if bool((guide.sum(1) == 0).any()):
         raise ValueError(f"rows={rows!r}: a sample has no such row in step {view.cut.step}")
+    if rounding == "official":
+        return torch.stack([own[rows].mean(0) for own, rows in zip(mass, guide, strict=True)]).float()
     return (mass * guide[..., None]).sum(1) / guide.sum(1, keepdim=True)

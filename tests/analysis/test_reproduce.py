@@ -216,7 +216,6 @@ def test_a_changed_source_computes_again_and_differences_show(checkout, accepted
     [
         (["--only", "nothing"], 2, "unknown notebook 'nothing', expected: good, broken, after"),
         (["--profile", "huge"], 2, "unknown profile 'huge', expected one of: mini, speed, paper"),
-        (["--profile", "paper"], 1, "profile paper: it needs the published weights"),
         (["--accept", "--quick"], 2, "--quick makes no reference"),
         (["--from-reference", "--full"], 2, "--from-reference only draws"),
     ],

@@ -13,6 +13,7 @@ from analysis.speed_case import Case, build
 from redvtp import D3ToM, Decoding, DLLMCache, FastDLLM, FastV, LladaFastV, PrefixDLM, Recorder, RedVTP, Share, ToMe
 from redvtp.caching import CACHES
 from redvtp.models.base import Span
+from redvtp.selection import Cut
 from redvtp.sequence import VISUAL
 from tests.redvtp.runs import METHODS, assert_all_same, assert_same, extras, run
 
@@ -114,7 +115,7 @@ def test_padding_in_the_cache_changes_nothing(model, prompts, method, cache):
 @pytest.mark.parametrize("cache", CHOSEN, ids=repr)
 def test_a_fork_shares_nothing_with_the_run_it_came_from(model, prompts, cache):
     method = RedVTP(keep=0.4)
-    decoding = model.start(prompts[:2], cache=cache, watch=method.needs(None), **BLOCKS)
+    decoding = model.start(prompts[:2], cache=cache, watch=method.needs(Cut(1)), **BLOCKS)
     decoding.step()
     forks = [decoding.fork(method), decoding.fork(None)]
     alone = [run(model, prompts[:2], prune, cache=cache, **BLOCKS) for prune in (method, None)]
@@ -137,7 +138,7 @@ def test_a_recorder_and_a_watch_see_what_was_computed_and_change_nothing(model, 
 
 def test_a_fork_that_needs_rows_nobody_computed_says_so(model, prompts):
     method = RedVTP(keep=0.4, step=6)
-    decoding = model.start(prompts[:1], cache=FastDLLM(refresh=8), watch=method.needs(None), **BLOCKS)
+    decoding = model.start(prompts[:1], cache=FastDLLM(refresh=8), watch=method.needs(Cut(1)), **BLOCKS)
     for _ in range(6):
         decoding.step()
     with pytest.raises(ValueError, match="redvtp needs attention of rows that step 6 did not compute"):

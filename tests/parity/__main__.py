@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from redvtp.models.lavida import Lavida
-from tests.parity import behaviour, forward, generation, schedules, vision
+from tests.parity import behaviour, forward, generation, lowprec, schedules, vision
 from tests.parity.cases import Case, Hosts, find_cases
 from tests.parity.comparison import Comparison, Skipped
 
@@ -44,7 +44,7 @@ def runner(case: Case):
     if case.name.startswith("behaviour_"):
         raise Skipped("describes where the official code crashes, which is not to be repeated")
     if case.name.endswith("_lowprec_scoring_info"):
-        raise Skipped("overlap of 16-bit reruns of the official code; the parity is of fp32")
+        return lowprec.run
     if case.name in FILES:
         return FILES[case.name]
     if case.kind not in KINDS:

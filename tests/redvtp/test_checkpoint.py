@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from redvtp import load
-from redvtp.models.checkpoint import LLADA_V_NAMES, CheckpointError, host_name, read_tensors
+from redvtp.models.checkpoint import LLADA_V_NAMES, CheckpointError, host_name
 from redvtp.models.llada_v import LladaV, host_config
+from redvtp.models.shards import stored_tensors
 from tests.redvtp.runs import assert_all_same, run
 from tests.tiny import SHAPE
 
@@ -50,7 +51,7 @@ def refused(folder, *words):
 
 
 def test_an_official_folder_loads_bit_for_bit(tmp_path, tensors):
-    host = LladaV.from_folder(write(tmp_path / "m", tensors))
+    host = LladaV.from_folder(write(tmp_path / "m", tensors), torch.float32)
     loaded = host.model.state_dict()
     assert all(torch.equal(loaded[host_name(name)], value) for name, value in tensors.items())
     assert (host.mask_id, host.banned_ids) == (60, (61, 62, 63, 64))
@@ -72,8 +73,12 @@ def test_shards_load_like_one_file(tmp_path, tensors):
         save_file({name: tensors[name] for name in own}, folder / shard)
     index = {"weight_map": {name: shard for shard, own in shards.items() for name in own}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    loaded = read_tensors(folder)
-    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
+    loaded = LladaV.from_folder(folder, torch.float32).model.state_dict()
+    assert all(torch.equal(loaded[host_name(name)], value) for name, value in tensors.items())
+    found = stored_tensors(folder)
+    assert {name: (one.shape, one.path.name) for name, one in found.items()} == {
+        name: (tuple(value.shape), index["weight_map"][name]) for name, value in tensors.items()
+    }
     (folder / "b.safetensors").unlink()
     refused(folder, "b.safetensors", "found none")
 
@@ -85,8 +90,10 @@ def test_missing_surplus_and_misshapen_tensors_are_named(tmp_path, tensors):
     refused(write(tmp_path / "m", {**tensors, "model.extra": head.clone()}), "1 surplus", "extra")
     wrong = {**tensors, "lm_head.weight": head[:, :5].clone()}
     refused(write(tmp_path / "m", wrong), "1 misshapen", "lm_head.weight (65, 5) instead of (65, 32)")
-    few = {name: value for name, value in tensors.items() if "vision" not in name}
+    few = {name: value for name, value in tensors.items() if "layernorm" not in name}
     refused(write(tmp_path / "m", few), "missing tensors", "more")
+    few = {name: value for name, value in tensors.items() if "vision" not in name}
+    refused(write(tmp_path / "m", few), "no tensor of the vision tower")
 
 
 def test_truncated_and_missing_files_are_named(tmp_path, tensors):
@@ -106,7 +113,8 @@ def test_truncated_and_missing_files_are_named(tmp_path, tensors):
 
 def test_half_precision_weights_load_in_the_dtype_asked_for(tmp_path, tensors):
     folder = write(tmp_path / "m", {name: value.half() for name, value in tensors.items()})
-    assert LladaV.from_folder(folder).model.dtype == torch.float32
+    assert LladaV.from_folder(folder).model.dtype == torch.float16  # what the official evaluation runs in
+    assert LladaV.from_folder(folder, torch.float32).model.dtype == torch.float32
     assert LladaV.from_folder(folder, dtype=torch.bfloat16).model.dtype == torch.bfloat16
 
 
@@ -125,15 +133,17 @@ def test_the_vocabulary_is_trimmed_to_the_tokenizer(tmp_path, host):
     whole = LlavaOnevisionForConditionalGeneration(host_config(config))
     folder = write(tmp_path / "m", {official_name(n): v.clone() for n, v in whole.state_dict().items()}, config)
     host.tokenizer.save_pretrained(folder)
-    loaded = LladaV.from_folder(folder)
+    loaded = LladaV.from_folder(folder, torch.float32)
     assert loaded.model.lm_head.weight.shape[0] == size
     assert torch.equal(loaded.model.lm_head.weight, whole.lm_head.weight[:size])
     assert loaded.config.text_config.vocab_size == size
 
 
 def test_unknown_models_are_refused(tmp_path, tensors):
-    with pytest.raises(CheckpointError, match="'no/such'.*expected a folder"):
+    with pytest.raises(CheckpointError, match="'no/such' is not on this machine: `hf download no/such` fetches it"):
         load("no/such")
+    with pytest.raises(CheckpointError, match="'mini/such': expected a folder, .* or one of mini/llada_v"):
+        load("mini/such")
     folder = write(tmp_path / "m", tensors)
     (folder / "redvtp.json").write_text(json.dumps({"host": "other"}))
     with pytest.raises(CheckpointError, match="unknown host 'other', expected one of llada_v"):

@@ -226,8 +226,8 @@ def test_a_range_outside_the_embeddings_is_refused(host):
 
 
 def test_hosts_that_cannot_work_are_refused(host):
-    with pytest.raises(ValueError, match="aspect='square'"):
-        build_host(aspect="square")
+    with pytest.raises(ValueError, match="aspect='round'"):
+        build_host(aspect="round")
     with pytest.raises(ValueError, match="at least one prompt"):
         host.begin([], 2)
     config = host_config({**SHAPE, "vocab_size": 9})
