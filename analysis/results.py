@@ -14,6 +14,7 @@ which are kept one by one (`each_piece`). Under torchrun the processes share cel
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,7 +216,10 @@ class Measurement:
         """
         if spread.process().world > 1:
             return self.each_piece(
-                cells, lambda cell: {"all": None}, lambda cell, _: self._flat(cell, compute(cell)), lambda _, rows: rows[0]
+                cells,
+                lambda cell: {f"all, {self.run.size}": None},
+                lambda cell, _: self._flat(cell, compute(cell)),
+                lambda cell, values: values[0],
             )
         cells = list(cells)
         missing = sum(self._cell_key(cell) not in self._kept for cell in cells)
@@ -230,7 +234,7 @@ class Measurement:
         compute: Callable[[Any, Any], Any],
         summarise: Callable[[Any, list[Any]], Rows],
     ) -> list[Row]:
-        """As `each`, of cells made of pieces: each piece is kept when it is finished, and may be computed by any process.
+        """As `each`, of cells made of pieces: each is kept when it is finished, and any process may compute it.
 
         Args:
             pieces: ``{name: content}`` of a cell, in order; the name says all that the content depends on beside the
@@ -248,7 +252,7 @@ class Measurement:
         owner = {key: (cell, *part) for cell, found in zip(missing, parts) for key, part in found.items()}
         values = spread.work(
             self._log,
-            {key: f"{_words(cell)}  {name}" for key, (cell, name, _) in owner.items()},
+            {key: f"{_words(cell)}  {textwrap.shorten(name, 40)}" for key, (cell, name, _) in owner.items()},
             lambda key: compute(owner[key][0], owner[key][2]),
             self._say,
         )
@@ -267,7 +271,9 @@ class Measurement:
     def cell(self, cell: Cell, compute: Compute, total: int | None = None, before: float = 0.0) -> list[Row]:
         """The rows of one cell: read back where they are stored under the same key, else from `compute()`.
 
-        `before` are seconds that were spent on it already. Raises ValueError for a cell asked for twice and for rows that are not flat, lack a field of `by`,
+        `before` are seconds that were spent on it already.
+
+        Raises ValueError for a cell asked for twice and for rows that are not flat, lack a field of `by`,
         or cannot be told apart by them.
         """
         key = self._cell_key(cell)
@@ -294,11 +300,12 @@ class Measurement:
         return storage.digest([dict(cell), *self.run.size])
 
     def _piece_key(self, cell: Cell, name: str) -> str:
-        words = {Path(str(value)).name for value in cell.values()}
-        inputs = {
-            given: digest for given, digest in self.inputs.items()
-            if given.partition(" ")[0] not in ("weights", "data") or given.partition(" ")[2] in words
-        }  # fmt: skip
+        words, inputs = {Path(str(value)).name for value in cell.values()}, dict(self.inputs)
+        for kind in ("weights", "data"):
+            others = [given for given in inputs if given.startswith(f"{kind} ")]
+            own = [given for given in others if given.removeprefix(f"{kind} ") in words]
+            for given in set(others) - set(own) if own else ():  # a cell that names none may stand on all
+                del inputs[given]
         return storage.digest([dict(cell), name, inputs])
 
     def _flat(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> list[Row]:

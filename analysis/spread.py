@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis import paths, storage
+from analysis.profiles import RunContext
 from analysis.storage import StorageError
 
 T = TypeVar("T")
@@ -190,9 +192,10 @@ def work(
     Returns ``{key: {"value": ..., "seconds": ...}}`` in all of them. `compute(key)` gives what JSON holds; `tell` is
     given a line on how far this process is.
     """
-    # The first process alone decides what is missing: the others might see more of what is being written.
-    known = from_first(log.read)
-    found = {key: known[key] for key in pieces if key in known}
+    if not pieces:
+        return {}
+    # The first process alone says what is missing: the others might see more of what is being written.
+    found = from_first(lambda: {key: one for key, one in log.read().items() if key in pieces})
     mine = process().share([key for key in pieces if key not in found])
     if found:
         tell(f"{len(found)} of {len(pieces)} pieces are there already")
@@ -224,3 +227,41 @@ def say(text: str) -> None:
 def shown_folder(run_folder: Path) -> str:
     """The folder of a run's logs, as messages name it."""
     return paths.shown(run_folder / "pieces")
+
+
+# ---- starting them ---------------------------------------------------------------------------------------
+
+
+def launch(count: int, name: str, run: RunContext) -> int:
+    """Runs this very command in `count` processes on this machine, through torchrun. Returns the exit code.
+
+    Where one of them ends early, says which, how, and what to do.
+    """
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    command = ["--standalone", "--nproc-per-node", str(count), "--no-python", sys.executable, *sys.orig_argv[1:]]
+    try:
+        torchrun.run(torchrun.parse_args(command))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        print(
+            f"{name}: rank {rank} of {count} {_ending(failure.exitcode)}. What the ranks had finished is kept in "
+            f"{shown_folder(run.results)}; give the same command again to go on (fewer --processes need less memory)",
+            file=sys.stderr,
+        )
+        return 1
+    except (SignalException, KeyboardInterrupt):
+        print("interrupted: what is finished is kept, run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}; what it said stands above"
+    killed = signal.Signals(-code).name
+    why = ", as the system does where memory runs out" if killed == "SIGKILL" else ""
+    return f"was killed by {killed} (exit code {code}){why}"

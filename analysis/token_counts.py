@@ -1,8 +1,9 @@
-"""RedVTP Figure 1, as far as no data set is needed: visual and prompt tokens by image size, exactly.
+"""RedVTP Figure 1: visual and prompt tokens by image size, exactly; on published data sets, their averages.
 
 Visual tokens are counted in the layout that the package itself builds, and beside it by the closed form of the
 official code; the two must be equal. Sizes are a stated list and a sweep over areas and aspect ratios. The sizes
-that the published benchmarks really have, and so the paper's averages, belong to profile `paper`.
+that the published benchmarks really have, and so the paper's averages, belong to profile `paper` (see
+analysis.token_averages).
 
 Of the prompt, the 47 tokens before the image are official; the 6 behind the question follow from the same chat
 template; the question's length is an assumption, stated in each row, for LLaDA's tokenizer is not shipped.
@@ -16,6 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from analysis import token_averages
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
@@ -164,7 +166,10 @@ def swept(host: str) -> Iterator[dict]:
 
 
 def measure(run: RunContext) -> Result:
-    """The counts of both hosts. Nothing is sampled: every size of a run gives the same rows."""
+    """The counts of both hosts. Nothing is sampled: every size of a run gives the same rows. On published data sets it
+    is their averages instead."""
+    if run.draw:
+        return token_averages.measure(run)
     uses = {"listed": listed, "swept": swept}
     with Measurement("token_counts", run, by=BY, link="flops", params={"prefix": TOKENS_BEFORE_IMAGE}) as m:
         m.each(
@@ -175,4 +180,4 @@ def measure(run: RunContext) -> Result:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command("token_counts", measure, __doc__))
+    raise SystemExit(command("token_counts", measure, __doc__, published=True))
