@@ -79,13 +79,13 @@ def summarise(found: Sequence[dict]) -> Iterator[dict]:
     """The row of one model and data set."""
     values = np.array([[one[name] for name in COUNTED] for one in found], dtype=float)
     places = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    means = np.stack([values[drawn].mean(0) for drawn in places])
+    means = np.stack([values[place].mean(0) for place in places])
     row = dict(found[0]["fields"]) | {"n": len(values)}
     told = dict(zip(COUNTED, zip(values.mean(0), means.T)))
     for name, below in (("visual_to_prompt", "prompt_tokens"), ("visual_to_question", "question_tokens")):
         told[name] = tuple(one / other for one, other in zip(told["visual_tokens"], told[below]))
-    for name, (mean, drawn) in told.items():
-        low, high = np.quantile(drawn, (0.025, 0.975))
+    for name, (mean, resampled) in told.items():
+        low, high = np.quantile(resampled, (0.025, 0.975))
         row |= {name: float(mean), f"{name}_low": float(low), f"{name}_high": float(high)}
     yield row
 
