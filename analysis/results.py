@@ -197,8 +197,9 @@ class Measurement:
         return self
 
     def _read_kept(self) -> dict[str, dict[str, Any]]:
-        if self.run.force:
+        if self.run.force:  # what is there is gone, so that an interrupted --force goes on without it, too
             self._log.forget()
+            self.cells_path.unlink(missing_ok=True)
         elif self.cells_path.is_file():
             kept = storage.read_json(self.cells_path)
             if kept.get("key") == self.key:
