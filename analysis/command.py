@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from analysis import paths, spread
@@ -108,7 +109,12 @@ def command(
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept, run it again to go on", file=sys.stderr)
         return 130
-    except (StorageError, spread.ProcessLost, *_expected()) as error:
+    except spread.ProcessLost as error:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        spread.say(f"{name}: {error}. {_kept(run)}")
+        time.sleep(3)  # so that torchrun finds the one that died before it finds this one
+        return spread.LOST
+    except (StorageError, *_expected()) as error:
         spread.say(f"{name}: {error}")
         return 1
     if here.first:
@@ -125,11 +131,15 @@ def _expected() -> tuple[type[Exception], ...]:
     return DataError, CheckpointError
 
 
+def _kept(run: RunContext) -> str:
+    return f"What is finished is kept in {spread.shown_folder(run.results)}; give the same command again to go on"
+
+
 def _stop(name: str, run: RunContext) -> None:
     """What torchrun ends the others with when one process has died."""
     spread.say(
-        f"{name}: stopped, most likely because another rank ended: torchrun's report names it and its exit code. What "
-        f"is finished is kept in {spread.shown_folder(run.results)}; give the same command again to go on"
+        f"{name}: stopped, most likely because another rank ended: torchrun's report names it and its exit code. "
+        + _kept(run)
     )
     sys.stderr.flush()
-    os._exit(143)  # no waiting for the others at exit
+    os._exit(128 + signal.SIGTERM)  # no waiting for the others at exit

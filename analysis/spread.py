@@ -25,6 +25,9 @@ from analysis.storage import StorageError
 
 T = TypeVar("T")
 
+LOST = 75
+"""Exit code of a process that another one's end has stopped."""
+
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others; torchrun ends it at once where another one dies."""
 
@@ -95,15 +98,14 @@ def from_all(mine: T) -> list[T]:
 def _together(exchange: Callable[[Any], object]) -> None:
     import torch.distributed as group
 
-    here = process()
     try:
         if not group.is_initialized():
             group.init_process_group("gloo", timeout=PATIENCE)
         exchange(group)
     except RuntimeError as error:
         raise ProcessLost(
-            f"rank {here.rank} of {here.world} lost another process of this run; what started them names its rank and "
-            f"exit code ({str(error).splitlines()[0][:100]})"
+            "another process of this run has ended; what started them names its rank and exit code "
+            f"({str(error).splitlines()[0][:100]})"
         ) from error
 
 
@@ -246,7 +248,8 @@ def launch(count: int, name: str, run: RunContext) -> int:
     try:
         torchrun.run(torchrun.parse_args(command))
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        others = (LOST, 128 + signal.SIGTERM, -signal.SIGTERM)  # ended because that one did
+        rank, failure = min(error.failures.items(), key=lambda one: (one[1].exitcode in others, one[1].timestamp))
         print(
             f"{name}: rank {rank} of {count} {_ending(failure.exitcode)}. What the ranks had finished is kept in "
             f"{shown_folder(run.results)}; give the same command again to go on (fewer --processes need less memory)",
