@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from analysis import spread
 from analysis.benchmarks import PUBLISHED, parquet
 from analysis.benchmarks.parquet import DataError
@@ -23,7 +21,7 @@ def samples(run: RunContext, chosen: tuple[str, ...] | None = None) -> dict[tupl
     there.
     """
     wanted = [family for family in families(run) if chosen is None or family in chosen]
-    files, seed = _files(run.draw.data, tuple(wanted)), run.draw.seed
+    files, seed = spread.from_first(lambda: _found(run.draw.data, wanted)), run.draw.seed
     found = {}
     for family in wanted:
         table = PUBLISHED[family].table(files[family])
@@ -34,20 +32,11 @@ def samples(run: RunContext, chosen: tuple[str, ...] | None = None) -> dict[tupl
 
 def inputs(drawn: dict[tuple[str, int], Drawn]) -> dict[str, str]:
     """Repository and commit, or a hash of the files, of each data set, as inputs of a measurement."""
-    return {f"data {family}": _content(tuple(samples.table.files)) for (family, _), samples in drawn.items()}
+    files = {f"data {family}": samples.table.files for (family, _), samples in drawn.items()}
+    return spread.from_first(lambda: {name: parquet.content_of(found) for name, found in files.items()})
 
 
-@cache
-def _files(data: str | None, wanted: tuple[str, ...]) -> dict[str, list[str]]:
-    return spread.from_first(lambda: _found(data, wanted))
-
-
-@cache
-def _content(files: tuple[str, ...]) -> str:
-    return spread.from_first(lambda: parquet.content_of(files))
-
-
-def _found(data: str | None, wanted: tuple[str, ...]) -> dict[str, list[str]]:
+def _found(data: str | None, wanted: list[str]) -> dict[str, list[str]]:
     found, lacking = {}, []
     for family in wanted:
         try:
