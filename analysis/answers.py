@@ -15,13 +15,14 @@ from functools import cache
 from pathlib import Path
 
 import redvtp
-from analysis import benchmarks, paths, storage
+from analysis import benchmarks, paths, spread, storage
 from analysis.benchmarks import Sample, blank, unasked
 from analysis.command import command
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.generation import Decoding
 from redvtp.metrics import anls, exact_match, relaxed_accuracy
+from redvtp.model import model_folder
 from redvtp.pruning import Pruner
 from redvtp.sequence import evidence_recall
 
@@ -43,8 +44,12 @@ Key = tuple[str, float]
 
 @cache
 def model(name: str) -> redvtp.Model:
-    """The model of that name, loaded once a process."""
-    return redvtp.load(name)
+    """The model of that name, loaded once a process.
+
+    A shipped one runs on the CPU, where the reference was made; others on this process' GPU where there is one.
+    """
+    shipped = model_folder(name).resolve().is_relative_to(paths.DATA)
+    return redvtp.load(name, device="cpu" if shipped else spread.device())
 
 
 def folder(name: str) -> str:
@@ -53,9 +58,9 @@ def folder(name: str) -> str:
 
 
 def weights_hash(name: str) -> str:
-    """Hash of a shipped model's files; its card may change without changing what it answers."""
-    files = (path for path in (paths.DATA / name).iterdir() if path.suffix in (".json", ".safetensors"))
-    return storage.files_hash(*sorted(files))
+    """Hash of a model's files; its card may change without changing what it answers."""
+    files = (path for path in model_folder(name).iterdir() if path.suffix in (".json", ".safetensors"))
+    return spread.from_first(lambda: storage.files_hash(*sorted(files)))
 
 
 def samples_of(run: RunContext, family: str, seed: int) -> list[Sample]:
@@ -99,12 +104,13 @@ def seed_of(sample: Sample) -> int:
 def start(host: redvtp.Model, batch: Sequence[Sample], pruner: Pruner | None = None, **options) -> Decoding:
     """A batch before its first step, under its family's protocol but for `options`; its history is kept."""
     options.setdefault("recorder", redvtp.Recorder())
+    benchmark = benchmarks.get(batch[0].family)
     return host.start(
-        [redvtp.Prompt(sample.question, [sample.image]) for sample in batch],
+        [redvtp.Prompt(sample.question + benchmark.suffix(host.host.name), [sample.image]) for sample in batch],
         prune=pruner,
         seeds=[seed_of(sample) for sample in batch],
         extras={"evidence": [sample.evidence for sample in batch]},
-        **(asdict(benchmarks.get(batch[0].family).protocol) | options),
+        **(asdict(benchmark.protocol) | options),
     )
 
 

@@ -22,7 +22,7 @@ from dataclasses import asdict, astuple, dataclass
 
 from transformers import LlamaConfig
 
-from analysis import token_counts
+from analysis import tiles
 from analysis.command import command
 from analysis.flop_pieces import Counted, Formula, Pieces
 from analysis.profiles import RunContext
@@ -116,7 +116,7 @@ def sides(host: str) -> tuple[Pieces, Pieces]:
 
 def answer_of(host: str, response: int, steps: int) -> Answer:
     """An answer about an image of `SIZE`."""
-    image = token_counts.geometry(host, *SIZE)
+    image = tiles.geometry(host, *SIZE)
     return Answer(image.tokens, prompt_tokens(QUESTION), response, steps, image.crops)
 
 

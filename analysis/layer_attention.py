@@ -72,7 +72,8 @@ class Looking:
             raise ValueError("a forward has one probe; record no attention in a run that is looked at")
         batch, length = state.layout.kind.shape
         first = state.layout.prompt_length
-        rows, columns = torch.arange(first, length), torch.arange(length)
+        columns = torch.arange(length, device=state.layout.kind.device)
+        rows = columns[first:]
         self.probe = AttentionProbe(rows.expand(batch, -1), columns.expand(batch, -1), per_layer=True)
         return self._host.forward(state, canvas, logit_rows, self.probe, at_layer)
 
@@ -110,8 +111,10 @@ def denoised(host: redvtp.Model, batch: Sequence[Sample]) -> tuple[dict[Place, T
         samples, kind = run.active, run.state.layout.kind
         before = run.canvas[samples] == mask
         more = run.step()
-        steps.append((samples, kind, before, run.canvas[samples] == mask, looking.probe.by_layer))
-    end = run.canvas == host.host.tokenizer.convert_tokens_to_ids(END_OF_TURN)
+        seen = {layer: mass.float().cpu() for layer, mass in looking.probe.by_layer.items()}
+        steps.append((samples.cpu(), kind.cpu(), before.cpu(), (run.canvas[samples] == mask).cpu(), seen))
+    canvas = run.canvas.cpu()
+    end = canvas == host.host.tokenizer.convert_tokens_to_ids(END_OF_TURN)
     needed = end.cumsum(1) - end.long() == 0  # up to the first end token
     found: dict[Place, Tensor] = {}
     for step, (samples, kind, before, after, by_layer) in enumerate(steps, start=1):
@@ -122,8 +125,10 @@ def denoised(host: redvtp.Model, batch: Sequence[Sample]) -> tuple[dict[Place, T
                 values = torch.full((len(batch), len(VALUES)), torch.nan)
                 values[samples] = describe(importance(by_layer, (layer,), chosen), even, kind)
                 found[rows, layer, step] = values
-    texts = [host.host.tokenizer.decode(ids).split(END_OF_TURN)[0] for ids in run.canvas]
-    return _with_means(found), [exact_match(text, sample.answer) for text, sample in zip(texts, batch)]
+    texts = [host.host.tokenizer.decode(ids).split(END_OF_TURN)[0] for ids in canvas]
+    return _with_means(found), [
+        any(exact_match(text, answer) for answer in sample.accepted) for text, sample in zip(texts, batch)
+    ]
 
 
 def _with_means(found: Mapping[Place, Tensor]) -> dict[Place, Tensor]:
@@ -160,15 +165,19 @@ def mean_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return mean, np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)
 
 
-def summarise(found: Sequence[tuple[dict[Place, Tensor], list[bool]]], common: Mapping) -> Iterator[dict]:
+def summarise(batches: Sequence[Mapping]) -> Iterator[dict]:
     """A row for each place from the batches of one family; samples without such a row are left out."""
-    right = [one for _, batch in found for one in batch]
-    for place in found[0][0]:
-        values = torch.cat([batch[place] for batch, _ in found]).double()
+    right = [one for batch in batches for one in batch["right"]]
+    tables: dict[Place, list[Tensor]] = {}
+    for batch in batches:
+        for place, values in zip(batch["places"], batch["values"], strict=True):
+            tables.setdefault(tuple(place), []).append(_tensor(values))
+    for place, parts in tables.items():
+        values = torch.cat(parts).double()
         values = values[~values[:, 0].isnan()].numpy()
         if not len(values):
             continue
-        row = dict(common) | dict(zip(("rows", "layer", "step"), place)) | {"n": len(values)}
+        row = dict(batches[0]["fields"]) | dict(zip(("rows", "layer", "step"), place)) | {"n": len(values)}
         for name, mean, low, high in zip(VALUES, *mean_intervals(values)):
             row[name] = None if np.isnan(mean) else round(float(mean), 6)
             if name in BOUNDED:
@@ -176,41 +185,62 @@ def summarise(found: Sequence[tuple[dict[Place, Tensor], list[bool]]], common: M
         yield row | {"right": sum(right) / len(right)}
 
 
-def compute(name: str, samples: Sequence[Sample]) -> Iterator[dict]:
-    """Rows of one model, or of the control, for one family and seed."""
+def compute(name: str, samples: Sequence[Sample]) -> dict:
+    """What `summarise` makes rows of: one batch of one model's, or of the control's."""
+    batch = list(samples)
     if name == CONTROL:
-        control = causal_control.load(name)
-        host, found = "autoregressive", [written(control, samples)]
+        host, (found, right) = "autoregressive", written(causal_control.load(name), batch)
     else:
         model = answers.model(name)
-        host, found = model.host.name, subset.in_batches(lambda batch: denoised(model, batch), samples, BATCH)
-    yield from summarise(found, {"host": host} | subset.fields_of(name, samples))
+        host, (found, right) = model.host.name, denoised(model, batch)
+    return {
+        "fields": {"host": host} | subset.fields_of(name, batch),
+        "right": right,
+        "places": list(found),
+        "values": [_plain(values) for values in found.values()],
+    }
+
+
+def _plain(values: Tensor) -> list[list[float | None]]:
+    """fp32 numbers as JSON holds them, exactly and without digits that they do not have; None for NaN."""
+    return [[None if x != x else float(f"{x:.9g}") for x in row] for row in values.tolist()]
+
+
+def _tensor(values: Sequence[Sequence[float | None]]) -> Tensor:
+    """`_plain`, read back."""
+    return torch.tensor([[torch.nan if x is None else x for x in row] for row in values])
 
 
 def measure(run: RunContext) -> Result:
     """Attention of the profile's diffusion models, and of the autoregressive control where it is shipped.
 
-    Where it is not, the result's parameter `control` says so.
+    Where it is not, the result's parameter `control` says so; it was trained on generated samples and reads no others.
     """
-    there = causal_control.is_there(CONTROL)
+    there = causal_control.is_there(CONTROL) and not run.draw
     names = [*run.profile.models, *([CONTROL] if there else [])]
-    drawn = subset.draw(run, FAMILIES, MOST)
+    chosen = subset.draw(run, FAMILIES, MOST)
+    params = {"top": TOP.ratio, "resamples": RESAMPLES}
+    if not run.draw:
+        params = {"most": MOST} | params | {
+            "split": answers.SPLIT, "control": CONTROL if there else f"data/{CONTROL} is missing: it was not measured"
+        }  # fmt: skip
     with Measurement(
         "layer_attention",
         run,
         by=BY,
-        link="mini",
-        params={"most": MOST, "top": TOP.ratio, "resamples": RESAMPLES, "split": answers.SPLIT,
-                "control": CONTROL if there else f"data/{CONTROL} is missing: it was not measured"},
-        inputs=subset.inputs(names, drawn),
+        link="paper" if run.draw else "mini",
+        params=params,
+        inputs=subset.inputs(names, chosen),
         tolerances=dict.fromkeys(set(VALUES) - set(BOUNDED), 0.05) | {"right": 0.05, "n": None},
     ) as m:
-        m.each(
-            [{"model": name, "family": family, "seed": seed} for name in names for family, seed in drawn],
-            lambda cell: compute(cell["model"], drawn[cell["family"], cell["seed"]]),
+        m.each_piece(
+            [{"model": name, "family": family, "seed": seed} for name in names for family, seed in chosen],
+            lambda cell: subset.batches(chosen[cell["family"], cell["seed"]], BATCH),
+            lambda cell, batch: compute(cell["model"], batch),
+            lambda cell, batches: summarise(batches),
         )
     return m.result
 
 
 if __name__ == "__main__":
-    raise SystemExit(command("layer_attention", measure, __doc__))
+    raise SystemExit(command("layer_attention", measure, __doc__, published=True))

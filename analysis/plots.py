@@ -110,6 +110,8 @@ def caption(run: RunContext, provenance: Mapping[str, Any], note: str = "") -> s
     """The line below a figure: n and seeds, or that FLOPs have none, profile, kind of evidence, then `note`."""
     seeds, link = provenance["seeds"], provenance["link"]
     sampled = f"n = {provenance['n']} a family" + (f" x {len(seeds)} seeds" if len(seeds) > 1 else "")
+    if provenance["n"] is None:
+        sampled = f"{provenance['draw']['fraction']:.0%} of each data set, seed {provenance['draw']['seed']}"
     parts = [
         "counted exactly, nothing is sampled" if link == "flops" else sampled,
         f"profile {run.profile.name}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis import paths
 
@@ -33,6 +34,26 @@ MODES = {
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Which samples of the published data sets: a share of each, drawn at random.
+
+    A larger share of the same seed holds the smaller one.
+
+    data: a folder with the data sets' parquet files; None reads them from the hub.
+    """
+
+    data: str | None = None
+    fraction: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}, expected more than 0 and at most 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
+
+
+@dataclass(frozen=True)
 class Profile:
     """Models, their data and their hardware, and the claims that these can decide."""
 
@@ -43,6 +64,7 @@ class Profile:
     hardware: str
     decides: str
     needs: str = ""             # what a user has to bring along; empty where everything is shipped (analysis/needs.py)
+    published: bool = False     # whether the samples are drawn from published data sets, see `Draw`
 
 
 PROFILES = {
@@ -73,6 +95,7 @@ PROFILES = {
             hardware="one or more GPUs",
             decides="every claim, accuracy included",
             needs="the published weights, the published benchmarks, lmms-eval and a CUDA GPU",
+            published=True,
         ),
     )
 }
@@ -89,7 +112,8 @@ class RunContext:
     mode: str = "default"
     force: bool = False
     source: str = "run"
-    place: Path | None = None
+    place: Path | None = None   # a folder of results other than the run's own
+    draw: Draw | None = None    # of a profile with published data sets
 
     @property
     def quick(self) -> bool:
@@ -97,13 +121,18 @@ class RunContext:
         return self.mode == "quick"
 
     @property
-    def n(self) -> int:
-        """Samples a family."""
-        return MODES[self.mode].n
+    def n(self) -> int | None:
+        """Samples a family; None where the draw alone says how many."""
+        return None if self.draw and not self.quick else MODES[self.mode].n
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return MODES[self.mode].seeds
+        return (self.draw.seed,) if self.draw else MODES[self.mode].seeds
+
+    @property
+    def size(self) -> tuple[Any, ...]:
+        """What tells apart results of the same measurement that stand on more or fewer samples."""
+        return (self.n, self.seeds, self.draw.fraction) if self.draw else (self.n, self.seeds)
 
     @property
     def folder(self) -> str:
@@ -127,12 +156,12 @@ class RunContext:
 
 
 def run_context(
-    profile: str = "mini", mode: str = "default", force: bool = False, source: str = "run"
+    profile: str = "mini", mode: str = "default", force: bool = False, source: str = "run", draw: Draw | None = None
 ) -> RunContext:
-    """The run that these parameters, those of every notebook, ask for.
+    """The run that these parameters, those of every notebook but for `draw`, ask for.
 
-    Raises ValueError with the valid words for an unknown profile, mode or source, and for a quick reference,
-    which does not exist.
+    Raises ValueError with the valid words for an unknown profile, mode or source, for a quick reference, which does
+    not exist, and for a draw that the profile does not have or a size that its draw does not leave open.
     """
     for word, value, known in (
         ("profile", profile, PROFILES),
@@ -145,4 +174,11 @@ def run_context(
         raise ValueError(f"force must be True or False, not {force!r}")
     if source == "reference" and mode != "default":
         raise ValueError(f"the committed reference has one size only: mode must be 'default', not {mode!r}")
-    return RunContext(PROFILES[profile], mode, force, source)
+    chosen = PROFILES[profile]
+    if not chosen.published:
+        if draw is not None:
+            raise ValueError(f"profile {profile!r} draws nothing from published data sets")
+        return RunContext(chosen, mode, force, source)
+    if mode == "full":
+        raise ValueError(f"profile {profile!r} has no full size: draw a fraction of 1")
+    return RunContext(chosen, mode, force, source, draw or Draw())

@@ -7,20 +7,21 @@ has changed.
     m.result.rows
 
 A cell is what is computed, kept and resumed as one: a small dict of parameters. It may give many rows, for
-instance all ratios and methods that share a first step.
+instance all ratios and methods that share a first step. Where a cell takes long it is made of pieces, such as samples,
+which are kept one by one (`each_piece`). Under torchrun the processes share cells or pieces out (see analysis.spread).
 """
 
 from __future__ import annotations
 
 import math
-import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis import paths, provenance, sources, storage
+from analysis import paths, provenance, sources, spread, storage
 from analysis.profiles import LINKS, RunContext
 
 SCHEMA = 1
@@ -28,6 +29,7 @@ SCHEMA = 1
 Row = dict[str, str | int | float | bool | None]
 Cell = Mapping[str, Any]
 Compute = Callable[[], Iterable[Mapping[str, Any]]]
+Rows = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,13 @@ class Measurement:
         self.params, self.inputs = dict(params or {}), dict(inputs or {})
         self.tolerances = dict(tolerances or {})
         self.device, self.device_model = device, provenance.device_model(device)
-        self.key = storage.digest(self._stands_on(module or f"analysis.{name}"))
+        stands_on = self._stands_on(module or f"analysis.{name}")
+        self.key = storage.digest(stands_on)
+        # A piece stands on its own cell's model and data, not on which others are measured.
+        self._log = spread.Log(
+            run.results / "pieces", name,
+            storage.digest({name: value for name, value in stands_on.items() if name not in ("models", "inputs")}),
+        )  # fmt: skip
         self.path = run.results / f"{name}.json"
         self.cells_path = run.results / "cells" / f"{name}.json"
         self.computed = self.reused = 0
@@ -186,26 +194,86 @@ class Measurement:
         return self._result
 
     def __enter__(self) -> Measurement:
-        if self.cells_path.is_file() and not self.run.force:
+        self._kept = spread.from_first(self._read_kept)
+        return self
+
+    def _read_kept(self) -> dict[str, dict[str, Any]]:
+        if self.run.force:  # what is there is gone, so that an interrupted --force goes on without it, too
+            self._log.forget()
+            self.cells_path.unlink(missing_ok=True)
+        elif self.cells_path.is_file():
             kept = storage.read_json(self.cells_path)
             if kept.get("key") == self.key:
-                self._kept = kept["cells"]
-        return self
+                return kept["cells"]
+        return {}
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._finish()
 
-    def each(self, cells: Iterable[Cell], compute: Callable[[Any], Iterable[Mapping[str, Any]]]) -> list[Row]:
-        """`cell` for all of `cells`, with `compute(cell)`; progress shows how many are left."""
+    def each(self, cells: Iterable[Cell], compute: Callable[[Any], Rows]) -> list[Row]:
+        """`cell` for all of `cells`, with `compute(cell)`; progress shows how many are left.
+
+        Several processes share the cells out, and all of them have all rows.
+        """
+        if spread.process().world > 1:
+            return self.each_piece(
+                cells,
+                lambda cell: {f"all, {self.run.size}": None},
+                lambda cell, _: self._flat(cell, compute(cell)),
+                lambda cell, values: values[0],
+            )
         cells = list(cells)
         missing = sum(self._cell_key(cell) not in self._kept for cell in cells)
         if missing < len(cells):
             self._say(f"{len(cells) - missing} of {len(cells)} cells are there already")
         return [row for cell in cells for row in self.cell(cell, lambda cell=cell: compute(cell), missing)]
 
-    def cell(self, cell: Cell, compute: Compute, total: int | None = None) -> list[Row]:
+    def each_piece(
+        self,
+        cells: Iterable[Cell],
+        pieces: Callable[[Any], Mapping[str, Any]],
+        compute: Callable[[Any, Any], Any],
+        summarise: Callable[[Any, list[Any]], Rows],
+    ) -> list[Row]:
+        """As `each`, of cells made of pieces: each is kept when it is finished, and any process may compute it.
+
+        Args:
+            pieces: ``{name: content}`` of a cell, in order; the name says all that the content depends on beside the
+                cell, the inputs and the parameters.
+            compute: ``compute(cell, content)`` gives what JSON holds.
+            summarise: a cell's rows from its pieces' values, as JSON gives them back, in the order of `pieces`.
+        """
+        cells = list(cells)
+        missing = [cell for cell in cells if self._cell_key(cell) not in self._kept]
+        if len(missing) < len(cells):
+            self._say(f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
+        parts = [
+            {self._piece_key(cell, name): (name, content) for name, content in pieces(cell).items()} for cell in missing
+        ]
+        owner = {key: (cell, *part) for cell, found in zip(missing, parts) for key, part in found.items()}
+        values = spread.work(
+            self._log,
+            {key: f"{_words(cell)}  {textwrap.shorten(name, 40)}" for key, (cell, name, _) in owner.items()},
+            lambda key: compute(owner[key][0], owner[key][2]),
+            self._say,
+        )
+        summed = {self._cell_key(cell): [values[key] for key in found] for cell, found in zip(missing, parts)}
+        rows = []
+        for cell in cells:
+            found = summed.get(self._cell_key(cell), [])
+            rows += self.cell(
+                cell,
+                lambda cell=cell, found=found: summarise(cell, [one["value"] for one in found]),
+                len(missing),
+                sum(one["seconds"] for one in found),
+            )
+        return rows
+
+    def cell(self, cell: Cell, compute: Compute, total: int | None = None, before: float = 0.0) -> list[Row]:
         """The rows of one cell: read back where they are stored under the same key, else from `compute()`.
+
+        `before` are seconds that were spent on it already.
 
         Raises ValueError for a cell asked for twice and for rows that are not flat, lack a field of `by`,
         or cannot be told apart by them.
@@ -221,7 +289,7 @@ class Measurement:
             rows = self._flat(cell, compute())
             seconds = time.perf_counter() - started
             self._tell_apart(cell, rows)
-            self._kept[key] = {"rows": rows, "seconds": round(seconds, 3)}
+            self._kept[key] = {"rows": rows, "seconds": round(seconds + before, 3)}
             self.computed += 1
             self._seconds += seconds
             self._keep()
@@ -246,7 +314,16 @@ class Measurement:
 
     def _cell_key(self, cell: Cell) -> str:
         # The size is part of each cell, so that a default run and a full one keep both their cells.
-        return storage.digest([dict(cell), self.run.n, self.run.seeds])
+        return storage.digest([dict(cell), *self.run.size])
+
+    def _piece_key(self, cell: Cell, name: str) -> str:
+        words, inputs = {Path(str(value)).name for value in cell.values()}, dict(self.inputs)
+        for kind in ("weights", "data"):
+            others = [given for given in inputs if given.startswith(f"{kind} ")]
+            own = [given for given in others if given.removeprefix(f"{kind} ") in words]
+            for given in set(others) - set(own) if own else ():  # a cell that names none may stand on all
+                del inputs[given]
+        return storage.digest([dict(cell), name, inputs])
 
     def _flat(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
         if rows is None or isinstance(rows, Mapping):
@@ -268,18 +345,24 @@ class Measurement:
             self._identities.add(identity(row, self.by))
 
     def _keep(self) -> None:
+        if not spread.process().first:
+            return
         storage.write_json(self.cells_path, {"key": self.key, "cells": self._kept, "last": self._counts()})
 
     def _counts(self) -> dict[str, int]:
         return {"computed": self.computed, "reused": self.reused}
 
     def _finish(self) -> None:
+        self._result = spread.from_first(self._stored)
+        self._say(f"{len(self.rows)} rows, {self.computed} cells computed, {self.reused} reused")
+
+    def _stored(self) -> Result:
+        """The result as its file holds it, which is written unless it is there."""
         self._keep()
         stored = read_result(self.path) if self.path.is_file() else None
         if stored is None or not self._is(stored):
             self._write()
-        self._result = read_result(self.path)
-        self._say(f"{len(self.rows)} rows, {self.computed} cells computed, {self.reused} reused")
+        return read_result(self.path)
 
     def _is(self, stored: Result) -> bool:
         """Whether the file on disk holds this very computation; then its provenance stays as it was."""
@@ -297,12 +380,14 @@ class Measurement:
                 "mode": self.run.mode,
                 "n": self.run.n,
                 "seeds": list(self.run.seeds),
+                **({"draw": self._draw()} if self.run.draw else {}),
                 "params": self.params,
                 "inputs": self.inputs,
                 **provenance.commit(),
                 "versions": provenance.versions(),
                 "device": self.device_model,
                 "threads": provenance.threads(),
+                **({"processes": spread.process().world} if spread.process().world > 1 else {}),
                 "seconds": round(seconds, 1),
                 "key": self.key,
             },
@@ -310,6 +395,11 @@ class Measurement:
             "rows": self.rows,
         }
         storage.write_json(self.path, content)
+
+    def _draw(self) -> dict[str, Any]:
+        """Which share of the data sets was drawn; what they are is among the inputs. A folder is not named."""
+        draw = self.run.draw
+        return {"from": "folder" if draw.data else "hub", "fraction": draw.fraction, "seed": draw.seed}
 
     def _progress(self, total: int | None) -> str:
         return f"{self.computed}/{total}" if total else f"{self.computed}"
@@ -322,7 +412,7 @@ class Measurement:
         return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
     def _say(self, text: str) -> None:
-        print(f"{self.name}  {text}", file=sys.stderr, flush=True)
+        spread.say(f"{self.name}  {text}")
 
 
 def identity(row: Mapping[str, Any], by: Sequence[str]) -> tuple[Any, ...]:

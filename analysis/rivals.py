@@ -149,7 +149,7 @@ def _rows(host: redvtp.Model, batch: Sequence[Sample], arm: Arm, steps: int, run
     return rows
 
 
-def measure_answers(run: RunContext, name: str, origin: str, drawn: subset.Drawn) -> Result:
+def measure_answers(run: RunContext, name: str, origin: str, drawn: subset.Chosen) -> Result:
     """One model's answers under every arm, sample by sample."""
     wide = is_wide(run)
     cells = {

@@ -20,7 +20,7 @@ PLUMBING = frozenset(
     f"analysis.{name}"
     for name in (
         "agreement", "command", "execution", "notebooks", "paths", "plots", "profiles", "provenance",
-        "registry", "reproduce", "results", "sources", "storage",
+        "registry", "reproduce", "results", "sources", "spread", "storage",
     )
 )
 """Modules that decide where numbers are kept and how they are drawn, never what they are. The size and the

@@ -7,14 +7,14 @@ Families answered in two steps have no k between the first and the last, so they
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from scipy import stats
 from torch import Tensor
 
 import redvtp
-from analysis import answers, benchmarks, subset
+from analysis import answers, benchmarks, drawn, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
 from analysis.profiles import RunContext
@@ -68,12 +68,11 @@ def similarities(recorder: redvtp.Recorder, layers: Sequence[int]) -> dict[int, 
     return found
 
 
-def recorded(host: redvtp.Model, samples: Sequence[Sample], stop: tuple[str, ...]) -> Iterator[redvtp.Recorder]:
-    """Unpruned runs, batch by batch, with the attention of every step and layer."""
-    for place in range(0, len(samples), answers.BATCH):
-        recorder = redvtp.Recorder(attention=True, per_layer=True)
-        answers.start(host, samples[place : place + answers.BATCH], recorder=recorder, stop=stop).run()
-        yield recorder
+def recorded(host: redvtp.Model, batch: Sequence[Sample], stop: tuple[str, ...]) -> redvtp.Recorder:
+    """An unpruned run with the attention of every step and layer."""
+    recorder = redvtp.Recorder(attention=True, per_layer=True)
+    answers.start(host, batch, recorder=recorder, stop=stop).run()
+    return recorder
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -87,32 +86,38 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, float(found.low), float(found.high)
 
 
-def compute(name: str, samples: Sequence[Sample], rule: str) -> Iterator[dict]:
+def compute(name: str, samples: Sequence[Sample], rule: str) -> dict:
+    """What `summarise` makes rows of: Sim_k of one batch under one rule, None where it is not defined."""
+    host, batch = answers.model(name), list(samples)
+    stop = (*RULES[rule], *benchmarks.get(batch[0].family).stop) if RULES[rule] else ()
+    recorder, found = recorded(host, batch, stop), []
+    for group, layers in layer_groups(host.host.layers).items():
+        for step, values in similarities(recorder, layers).items():
+            told = [value if value == value else None for _, value in values]
+            found.append({"layers": group, "step": step, "values": told})
+    return {"fields": {"host": host.host.name} | subset.fields_of(name, batch), "n": len(batch), "found": found}
+
+
+def summarise(rule: str, batches: Sequence[Mapping]) -> Iterator[dict]:
     """Rows for one family and seed under one rule."""
-    host = answers.model(name)
-    groups = layer_groups(host.host.layers)
-    values: dict[tuple[str, int], list[float]] = {}
-    for recorder in recorded(host, samples, RULES[rule]):
-        for group, layers in groups.items():
-            for step, found in similarities(recorder, layers).items():
-                values.setdefault((group, step), []).extend(value for _, value in found)
-    last = benchmarks.get(samples[0].family).protocol.steps - 1
-    for (group, step), found in sorted(values.items(), key=lambda item: (list(groups).index(item[0][0]), item[0][1])):
-        defined = [value for value in found if value == value]
+    values: dict[tuple[str, int], list[float | None]] = {}
+    for batch in batches:
+        for one in batch["found"]:
+            values.setdefault((one["layers"], one["step"]), []).extend(one["values"])
+    fields, n = batches[0]["fields"], sum(batch["n"] for batch in batches)
+    groups = list(layer_groups(1))
+    last = benchmarks.get(fields["family"]).protocol.steps - 1
+    for (group, step), found in sorted(values.items(), key=lambda item: (groups.index(item[0][0]), item[0][1])):
+        defined = [value for value in found if value is not None]
         if step > last or not defined:
             continue
         mean, low, high = mean_interval(defined)
-        yield {
-            "host": host.host.name,
-            "model": answers.folder(name),
-            "family": samples[0].family,
-            "split": samples[0].split,
-            "seed": samples[0].seed,
+        yield dict(fields) | {
             "rule": rule,
             "layers": group,
             "step": step,
             "n": len(defined),
-            "ended": len(samples) - len(found),
+            "ended": n - len(found),
             "undefined": len(found) - len(defined),
             "similarity": mean,
             "similarity_low": low,
@@ -121,25 +126,35 @@ def compute(name: str, samples: Sequence[Sample], rule: str) -> Iterator[dict]:
 
 
 def measure(run: RunContext) -> Result:
-    """Sim_k of the run's samples on the profile's first model, for every family of more than two steps."""
-    name = run.profile.models[0]
-    cells = {(family, seed): answers.samples_of(run, family, seed) for family in families(run) for seed in run.seeds}
+    """Sim_k of the run's samples for every family of more than two steps: of the profile's first model, and of all
+    models on published data sets."""
+    names = run.profile.models if run.draw else run.profile.models[:1]
+    if run.draw:
+        chosen = drawn.samples(run, tuple(families(run)))
+    else:
+        pairs = [(family, seed) for family in families(run) for seed in run.seeds]
+        chosen = {(family, seed): answers.samples_of(run, family, seed) for family, seed in pairs}
     with Measurement(
         "step_similarity",
         run,
         by=BY,
-        link="mini",
-        params={"split": answers.SPLIT, "resamples": RESAMPLES},
-        inputs=subset.inputs([name], cells),
+        link="paper" if run.draw else "mini",
+        params={"resamples": RESAMPLES} | ({} if run.draw else {"split": answers.SPLIT}),
+        inputs=subset.inputs(names, chosen),
         # Where runs have ended depends on how many there are.
         tolerances={"ended": None, "undefined": None},
     ) as m:
-        m.each(
-            [{"family": family, "seed": seed, "rule": rule} for family, seed in cells for rule in RULES],
-            lambda cell: compute(name, cells[cell["family"], cell["seed"]], cell["rule"]),
-        )
+        m.each_piece(
+            [
+                {"family": family, "seed": seed, "rule": rule} | ({"model": name} if run.draw else {})
+                for name in names for family, seed in chosen for rule in RULES
+            ],
+            lambda cell: subset.batches(chosen[cell["family"], cell["seed"]], answers.BATCH),
+            lambda cell, batch: compute(cell.get("model", names[0]), batch, cell["rule"]),
+            lambda cell, batches: summarise(cell["rule"], batches),
+        )  # fmt: skip
     return m.result
 
 
 if __name__ == "__main__":
-    raise SystemExit(command("step_similarity", measure, __doc__))
+    raise SystemExit(command("step_similarity", measure, __doc__, published=True))

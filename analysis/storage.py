@@ -37,11 +37,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StorageError(_reason(path, error)) from error
+            raise StorageError(reason(path, error)) from error
         raise
 
 
-def _reason(path: Path, error: OSError) -> str:
+def reason(path: Path, error: OSError) -> str:
+    """Why a file could not be written, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space left to write {paths.shown(path)}: free some and run again, what was finished is kept"

@@ -1,24 +1,29 @@
-"""The first half of each family's samples, or fewer: what measurements of many runs a sample make do with."""
+"""The samples of measurements of many runs a sample: the first half of each family's, or fewer, or what was drawn from
+published data sets; and how they are split into batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from analysis import answers
+from analysis import answers, drawn
 from analysis.benchmarks import Sample
+from analysis.benchmarks.published import Drawn
 from analysis.profiles import RunContext
 
 T = TypeVar("T")
 
-Drawn = dict[tuple[str, int], list[Sample]]
+Chosen = dict[tuple[str, int], Sequence[Sample]]
 
 
-def draw(run: RunContext, families: Sequence[str], most: int, share: float = 0.5) -> Drawn:
+def draw(run: RunContext, families: Sequence[str], most: int, share: float = 0.5) -> Chosen:
     """``{(family, seed): samples}``: the first `share` of the run's, at most `most`.
 
-    Those of equal size stand next to each other. Families that the profile does not have are left out.
+    Those of equal size stand next to each other. Families that the profile does not have are left out. Of published
+    data sets it is all that the run draws, of all its families.
     """
+    if run.draw:
+        return drawn.samples(run)
     count = max(1, min(most, int(run.n * share)))
     return {
         (family, seed): [sample for sample in answers.samples_of(run, family, seed) if sample.index < count]
@@ -27,10 +32,21 @@ def draw(run: RunContext, families: Sequence[str], most: int, share: float = 0.5
     }  # fmt: skip
 
 
-def inputs(names: Sequence[str], drawn: Drawn) -> dict[str, str]:
+def inputs(names: Sequence[str], chosen: Chosen) -> dict[str, str]:
     """Hashes of these models' weights and of the samples, as inputs of a measurement."""
     weights = {f"weights {answers.folder(name)}": answers.weights_hash(name) for name in names}
-    return weights | answers.data_hashes(sample for samples in drawn.values() for sample in samples)
+    if any(isinstance(samples, Drawn) for samples in chosen.values()):
+        return weights | drawn.inputs(chosen)
+    return weights | answers.data_hashes(sample for samples in chosen.values() for sample in samples)
+
+
+def batches(samples: Sequence[Sample], size: int) -> dict[str, Sequence[Sample]]:
+    """Batches of at most `size`, by the indices of their samples. Published ones stand alone, as the official
+    evaluation has them."""
+    if isinstance(samples, Drawn):
+        return {f"sample {index}": samples[place : place + 1] for place, index in enumerate(samples.indices)}
+    parts = in_batches(list, samples, size)
+    return {"samples " + " ".join(str(sample.index) for sample in part): part for part in parts}
 
 
 def in_batches(compute: Callable[[Sequence[Sample]], T], samples: Sequence[Sample], size: int) -> list[T]:

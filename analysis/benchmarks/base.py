@@ -11,6 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -66,7 +67,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about one image; see `Query`. `image` is RGB."""
+    """One question about one image; see `Query`. `image` is RGB. `others` are answers that are right, too."""
 
     family: str
     split: str
@@ -78,6 +79,12 @@ class Sample:
     unasked: str
     answer: str
     evidence: tuple[Box, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """All right answers."""
+        return self.answer, *self.others
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,7 @@ class Benchmark:
     things on it (the family's own range for None), whose contents all satisfy `accepts`: of a family
     with spelled answers every value, of the others the scene as a whole.
     mirrors: the public benchmark that it stands in for. metric: that one's own, by name.
+    stop: texts that end a response beside the host's own.
     """
 
     name: str
@@ -114,6 +122,11 @@ class Benchmark:
     protocol: Protocol
     sizes: tuple[tuple[int, int], ...]
     draw: Callable[..., Page]
+    stop: ClassVar[tuple[str, ...]] = ()
+
+    def suffix(self, host: str) -> str:
+        """What a host's own evaluation writes behind a question: nothing."""
+        return ""
 
     def page(self, split: str, seed: int, index: int, size: tuple[int, int] | None = None,
              count: tuple[int, int] | None = None) -> Page:

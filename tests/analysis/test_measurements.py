@@ -262,9 +262,9 @@ def test_importance_reads_only_rows_still_masked():
 def test_similarity_is_that_of_single_runs(host, batch):
     def sims(samples):
         found = {}
-        for recorder in step_similarity.recorded(host, samples, ()):
-            for step, values in step_similarity.similarities(recorder, (1, 2)).items():
-                found.setdefault(step, []).extend(value for _, value in values)
+        recorder = step_similarity.recorded(host, samples, ())
+        for step, values in step_similarity.similarities(recorder, (1, 2)).items():
+            found.setdefault(step, []).extend(value for _, value in values)
         return found
 
     together, alone = sims(batch), [sims([sample]) for sample in batch]
@@ -276,7 +276,8 @@ def test_similarity_is_that_of_single_runs(host, batch):
 
 
 def test_similarity_rows(host, batch):
-    rows = list(step_similarity.compute("untrained", batch, "none"))
+    found = [step_similarity.compute("untrained", part, "none") for part in (batch[:2], batch[2:])]
+    rows = list(step_similarity.summarise("none", found))
     assert {row["step"] for row in rows} == set(range(2, 16))
     assert {row["layers"] for row in rows} == {"all", "early", "middle", "late"}
     for row in rows:
