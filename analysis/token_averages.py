@@ -22,7 +22,8 @@ from analysis.profiles import RunContext
 from analysis.results import Measurement, Result
 from redvtp.cli.shapes import unloaded
 from redvtp.model import host_class, model_folder
-from redvtp.models.checkpoint import read_json, read_tokenizer
+from redvtp.models.checkpoint import read_tokenizer
+from redvtp.models.files import read_json
 from redvtp.models.lavida import Lavida
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.models.published import true_layout
