@@ -75,7 +75,7 @@ def on_a_gpu() -> Iterator[Group]:
         yield Group(f"{host}: 2 tokens", setting(host, 2, 2), whole=True)
         yield methods(host)
     for host in ("lavida", "llada_v"):
-        yield from caches(host, whole=True)
+        yield from caches(host)
         yield Group(f"{host}: 96 tokens", setting(host, 96, 48))
         yield Group(f"{host}: check", (pruned(host, 0.25, response=96, steps=48),), whole=True, kind="check")
         yield variants(host, ("fused", "graphs", "fused, graphs"))
@@ -84,6 +84,7 @@ def on_a_gpu() -> Iterator[Group]:
         yield Group(f"{host}: 16 tokens", setting(host, 16, 16))
         yield from images(host)
         yield from batches(host)
+        yield from caches(host, blocks=2)
         for name in ("fp8", "int8", "compile"):
             yield variants(host, (name,))
 
@@ -101,7 +102,8 @@ def on_a_cpu(scale: Scale) -> Iterator[Group]:
     yield Group(f"{host}: stages", (base,), kind="loop")
     yield Group(f"{host}: more ratios", (base, pruned(host, 0.75), pruned(host, 0.1)))
     yield methods(host)
-    yield from caches(host, whole=False)
+    yield from caches(host)
+    yield from caches(host, blocks=2)
     yield variants(host, TRIED)
     for response, steps in ((2, 2), (16, 16), (96, 48), (128, 128)):
         yield Group(f"{host}: {response} tokens", setting(host, response, steps))
@@ -111,7 +113,8 @@ def on_a_cpu(scale: Scale) -> Iterator[Group]:
     yield Group(f"{host}: ratios", setting(host, *MAIN))
     yield Group(f"{host}: stages", (Run(host),), kind="loop")
     yield official(host)
-    yield from caches(host, whole=False)
+    yield from caches(host)
+    yield from caches(host, blocks=2)
 
 
 def setting(host: str, response: int, steps: int) -> tuple[Run, ...]:
@@ -126,14 +129,14 @@ def official(host: str) -> Group:
     return Group(f"{host}: official", (Run(host), pruned(host, 0.5), pruned(host, 0.25), *theirs))
 
 
-def caches(host: str, whole: bool) -> Iterator[Group]:
-    """Caches with and without pruning; two blocks are only measured whole."""
-    for name, (_, blocks) in CACHES.items():
-        if name == "none":
+def caches(host: str, blocks: int = 1) -> Iterator[Group]:
+    """Caches of so many blocks with and without pruning; several blocks are only measured whole."""
+    for name, (policy, own) in CACHES.items():
+        if policy is None or own != blocks:
             continue
         cached = [replace(run, cache=name) for run in (pruned(host, 0.5), Run(host), pruned(host, 0.25))]
         shown = (Run(host), pruned(host, 0.5), *cached)
-        yield Group(f"{host}: {name}", shown, whole=whole or blocks > 1)
+        yield Group(f"{host}: {name}", shown, whole=blocks > 1)
 
 
 def variants(host: str, names: tuple[str, ...]) -> Group:

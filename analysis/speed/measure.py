@@ -137,6 +137,11 @@ class Harness:
                     reasons[run] = why
             self.tell(f"{group.name}: not measured: {nothing}")
             return False
+        except RuntimeError as error:  # one group that fails must not cost those behind it
+            why = f"failed: {first_line(error)}"
+            reasons.update((run, why) for run in group.runs if self.owners.get(run) == group.name)
+            self.tell(f"{group.name}: {why}")
+            return False
         return True
 
     # ---- stages ------------------------------------------------------------------------------------------
@@ -280,9 +285,9 @@ class Harness:
                 why[run] = f"not available: {reason}"
                 continue
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) and run.variant == "plain":
                     raise
-                why[run] = "out of memory"
+                why[run] = "out of memory" if is_out_of_memory(error) else f"failed: {first_line(error)}"
                 torch.cuda.empty_cache()
                 continue
             seconds[run] = 1.1 * side.cost
@@ -317,6 +322,11 @@ class Harness:
         rows = into.cell(cell, compute)
         into.save()
         return rows
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def same_run(row: Row, run: Run) -> bool:

@@ -259,6 +259,23 @@ def test_methods_that_are_not_there_stand_in_the_result_with_the_reason(tmp_path
     assert named["graphs"].startswith("not available: ") and named["fp8"].startswith("not available: ")
 
 
+def test_a_group_that_fails_does_not_cost_the_others(tmp_path, monkeypatch):
+    whole = Composed.__call__
+
+    def fail(side: Composed) -> float:
+        if side.run.keep == 0.1:
+            raise RuntimeError("a kernel failed\nand more")
+        return whole(side)
+
+    monkeypatch.setattr(Composed, "__call__", fail)
+    names = ("llada_v: before the loop", "llada_v: more ratios", "llada_v: 2 tokens", "llada_v: batch 2")
+    found, _ = harness(tmp_path, only=names, rounds=1).measure()
+    failed = [row for row in found.rows if not row["measured"]]
+    assert {row["why"] for row in failed} == {"failed: a kernel failed"}
+    assert {(row["response"], row["batch"]) for row in failed} == {(32, 1), (2, 1)}
+    assert {row["batch"] for row in found.rows if row["measured"]} == {2}
+
+
 def test_ours_and_the_official_procedure_in_processes(tmp_path):
     only = ("llada_v: official, in processes",)
     run = replace(run_context("mini", "quick"), place=tmp_path)
