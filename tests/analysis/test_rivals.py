@@ -377,8 +377,8 @@ def test_the_sentence_says_the_story(story):
     assert "DivPrune 100%" in said and "ToMe 25%" in said
     late = said.partition("Pruned from half of the steps on: ")[2]
     assert "DivPrune 100%" in late and "VTW 60%" in late
-    changes = "No answer attention from half of the steps on changes exact match, with visual tokens withdrawn as well in "
-    assert f"{changes}doc by -60 points [" in said and "with all visual tokens there in doc by +0 points" in said
+    changes = "No answer attention from half of the steps on changes exact match, with visual tokens withdrawn as well "
+    assert f"{changes}in doc by -60 points [" in said and "with all visual tokens there in doc by +0 points" in said
     assert "With VTW from half of them on, 30% in 4 steps and 60% in 16 steps of the unpruned rate are left." in said
     assert "At about equal FLOPs late pruning is right in 100%, layer skipping in 50%." in said
     assert "**llada_ar** (from an autoregressive model" in said and "Not run" not in said
