@@ -60,7 +60,8 @@ MORE: dict[str, Make] = {
 }
 """Those of a full run besides."""
 
-TWICE = ("staged",)  # cuts in two steps, so that a late start would be another method
+LATE = ("redvtp", "fastv", "sparsevlm", "divprune", "random")
+"""Those that a full run lets begin late, beside VTW: the study's, RedVTP and chance."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _late(family: str, steps: int, layers: int, wide: bool) -> Iterator[Arm]:
     starts = [start for start in starts if start != LAST or begins(LAST, steps) != begins("half", steps)]
     for start in starts:
         if wide and family not in SHORT:
-            pruners = {name: make(KEEP) for name, make in methods(wide).items() if name not in TWICE}
+            pruners = {name: make(KEEP) for name, make in methods(wide).items() if name in LATE}
         else:
             pruners = {"divprune": redvtp.DivPrune(keep=KEEP)}
         for name, pruner in pruners.items():
