@@ -52,7 +52,7 @@ class RedVTP(Scored):
 
     def needs(self, cut: Cut) -> Needs:
         """Attention of the response rows, and of the prompt's where they guide."""
-        if cut.layer is not None and self.rows == "committed":
+        if self.rows == "committed" and cut.layer is not None:
             raise ValueError(f"{self.name}: rows='committed' are known only after a step, not inside it")
         return Needs(attention=kinds_of(self.rows), layers=self.layers)
 
