@@ -109,7 +109,7 @@ def draw(result: Result, run: RunContext) -> Any:
     shown = long if len(long) else shown
     models, families = models_of(shown), list(dict.fromkeys(shown["family"]))
     figure, axes = plt.subplots(len(models), len(families), sharex=True, sharey=True, squeeze=False,
-                                figsize=(plots.WIDTH["page"], 1.9 + 2.3 * len(models)))  # fmt: skip
+                                figsize=(plots.WIDTH["page"], 1.9 + 2.7 * len(models)))  # fmt: skip
     for line, model in zip(axes, models):
         for axis, family in zip(line, families):
             _draw_panel(axis, shown[(shown["model"] == model) & (shown["family"] == family)])
