@@ -68,7 +68,7 @@ PROFILES = {
         Profile(
             name="paper",
             models=("GSAI-ML/LLaDA-V", "jacklishufan/LaViDa"),
-            families=("docvqa", "infovqa", "chartqa", "ai2d", "mmbench", "realworldqa"),
+            families=("ai2d", "realworldqa", "infovqa", "docvqa", "mme", "mmbench", "chartqa"),
             data=("data/papers",),
             hardware="one or more GPUs",
             decides="every claim, accuracy included",
