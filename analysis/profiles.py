@@ -90,7 +90,7 @@ PROFILES = {
         Profile(
             name="paper",
             models=("GSAI-ML/LLaDA-V", "jacklishufan/lavida-llada-v1.0-instruct"),
-            families=("docvqa", "infovqa", "chartqa", "ai2d", "mmbench", "realworldqa"),
+            families=("ai2d", "realworldqa", "infovqa", "docvqa", "mme", "mmbench", "chartqa"),
             data=("data/papers",),
             hardware="one or more GPUs",
             decides="every claim, accuracy included",

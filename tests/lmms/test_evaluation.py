@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 import redvtp
 from analysis import accuracy, answers, benchmarks
+from analysis.lmms_files import evaluations
+from analysis.paper_scores import row_of, write
 from redvtp.lmms.source import source_hash
 from redvtp.lmms.tasks import decoded
 from tests.lmms.conftest import MODEL, TASK, N
@@ -64,7 +66,7 @@ def test_score_is_that_of_the_accuracy_measurement(alone, own):
 def test_two_processes_score_what_one_does(command, alone, own):
     two = command("method=redvtp,keep=0.25", "--batch_size", "5", processes=2)
     agree(two, own["redvtp"], own["none"])
-    assert Counter(two.answers) == Counter(alone.answers) and two.score == pytest.approx(alone.score)
+    assert two.answers == alone.answers and two.score == pytest.approx(alone.score)
     assert two.results["n-samples"] == alone.results["n-samples"] == {TASK: {"original": N, "effective": N}}
 
 
@@ -79,6 +81,19 @@ def test_an_answer_says_what_it_stands_on(alone):
     assert about[0]["source"] == source_hash(MODEL) and about[0]["data"] and about[0]["device"] == "cpu"
     assert about[0]["lmms-eval"] and about[0]["torch"]
     assert f"source={source_hash(MODEL)}" in alone.results["config"]["model_args"]
+
+
+def test_its_files_are_read_back(alone):
+    (read,) = evaluations([alone.folder])
+    row = row_of(read, [read])
+    assert row["score"] == pytest.approx(100 * alone.score) and row["score_low"] < row["score"] <= row["score_high"]
+    assert (row["host"], row["method"], row["keep"], row["rows"], row["n"]) == ("llada_v", "redvtp", 0.25, "masked", N)
+    assert json.loads(row["params"]) == {"task": TASK, "think": ""} and read.whole
+    assert row["kept"] == pytest.approx(sum(cost["kept"] for cost in alone.costs.values()) / N)
+    assert row["source"] == source_hash(MODEL) and row["lmms_eval"] and row["data_revision"] and row["task_hash"]
+    assert row["latency"] > 0 and row["throughput"] > 0 and row["visual_to_prompt"] > 1
+    with pytest.raises(ValueError, match="mini/llada_v: a shipped mini model is no evidence"):
+        write([read])
 
 
 def test_generation_keywords_reach_the_loop(evaluate):
