@@ -47,6 +47,7 @@ BENCHMARKS = {
     "infovqa": Benchmark(2801, (1000, 2500), 32, 16),
     "chartqa": Benchmark(2500, (850, 600), 16, 16),
     "ai2d": Benchmark(3088, (600, 450), 2, 2),
+    "mme": Benchmark(2374, (1024, 768), 2, 2),
     "mmbench": Benchmark(4329, (512, 384), 2, 2),
     "realworldqa": Benchmark(765, (1920, 1080), 2, 2),
 }

@@ -62,6 +62,7 @@ BENCHMARKS = (
     Download("lmms-lab-encoder/DocVQA", 1_860, "dataset", "InfographicVQA/validation-*", "infovqa"),
     Download("lmms-lab-encoder/ChartQA", 73, "dataset", what="chartqa"),
     Download("lmms-lab-encoder/ai2d", 140, "dataset", what="ai2d"),
+    Download("lmms-lab-encoder/MME", 865, "dataset", what="mme"),
     Download("lmms-lab-encoder/MMBench", 240, "dataset", "en/*", "mmbench"),
     Download("lmms-lab-encoder/RealWorldQA", 678, "dataset", what="realworldqa"),
 )
