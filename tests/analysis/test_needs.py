@@ -41,7 +41,7 @@ def test_all_that_is_missing_is_named_with_its_size_and_command(bare):
     assert lines[-1] == "a CUDA GPU with 24 GB of memory: none is here"
     assert needs.lacking("speed") == lines[-1:]
     assert needs.lacking("mini") == []
-    assert "39.3 GB to fetch; nothing was run or changed" in needs.told("paper", lines)
+    assert "40.1 GB to fetch; nothing was run or changed" in needs.told("paper", lines)
 
 
 def test_what_is_there_is_not_named(bare, monkeypatch):
