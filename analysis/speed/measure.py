@@ -109,21 +109,19 @@ class Harness:
         """All groups; what did not fit is noted in the results with the reason."""
         with self.stages, self.runs:
             reasons: dict[Run, str] = {}
-            unmeasured: list[Group] = []
             for group in self.groups:
-                if not self.measure_group(group, reasons):
-                    unmeasured.append(group)
+                why = self.measure_group(group, reasons)
+                if why and group.kind in ("before", "loop"):
+                    self.stages.note({"group": group.name}, no_stages(group, why))
             self.bench = None
             for run, owner in self.owners.items():
                 if run in reasons:
                     self.runs.note({"group": owner}, [absent(run, reasons[run])])
-            for group in unmeasured:
-                if group.kind in ("before", "loop"):
-                    self.stages.note({"group": group.name}, self.no_stages(group))
         return self.runs.result, self.stages.result
 
-    def measure_group(self, group: Group, reasons: dict[Run, str]) -> bool:
-        """One group; what could not be measured of it, and why, is added to ``reasons``."""
+    def measure_group(self, group: Group, reasons: dict[Run, str]) -> str:
+        """One group; what could not be measured of it, and why, is added to ``reasons``. Returns why nothing of it was
+        measured, "" where something was."""
         try:
             if group.kind in ("before", "loop"):
                 self.stage_cells(group)
@@ -136,13 +134,13 @@ class Harness:
                 if self.owners.get(run) == group.name:
                     reasons[run] = why
             self.tell(f"{group.name}: not measured: {nothing}")
-            return False
+            return str(nothing) or self.clock.why
         except RuntimeError as error:  # one group that fails must not cost those behind it
             why = f"failed: {first_line(error)}"
             reasons.update((run, why) for run in group.runs if self.owners.get(run) == group.name)
             self.tell(f"{group.name}: {why}")
-            return False
-        return True
+            return why
+        return ""
 
     # ---- stages ------------------------------------------------------------------------------------------
 
@@ -167,15 +165,6 @@ class Harness:
             self.ceiling[run.host] = seconds[stages.PRODUCT]["flops_per_second"]
             once = (stages.PROCESSING, stages.VISION)
             self.before[run.host, run.image] = sum(seconds[name]["seconds"] for name in once)
-
-    def no_stages(self, group: Group) -> list[Row]:
-        """Rows of stages that were not measured."""
-        run = group.runs[0]
-        return [
-            {"host": run.host, "image": run.image, "response": run.response, "stage": stage, "keep": 1.0,
-             "measured": False, "why": self.clock.why, "seconds": None}
-            for stage in (stages.BEFORE if group.kind == "before" else stages.LOOP)
-        ]  # fmt: skip
 
     def stage_check(self, group: Group) -> None:
         """Runs whole, a few times, beside what their phases add up to."""
@@ -322,6 +311,16 @@ class Harness:
         rows = into.cell(cell, compute)
         into.save()
         return rows
+
+
+def no_stages(group: Group, why: str) -> list[Row]:
+    """Rows of stages that were not measured."""
+    run = group.runs[0]
+    return [
+        {"host": run.host, "image": run.image, "response": run.response, "stage": stage, "keep": 1.0,
+         "measured": False, "why": why, "seconds": None}
+        for stage in (stages.BEFORE if group.kind == "before" else stages.LOOP)
+    ]  # fmt: skip
 
 
 def first_line(error: Exception) -> str:
