@@ -50,6 +50,10 @@ NOTEBOOKS = (
     Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),
     Notebook("caches", "15_caches.ipynb", ("caches",), "caches x pruning: score against compute"),
     Notebook("lavida", "16_lavida.ipynb", ("lavida",), "LaViDa's main table, repaired and as published"),
+    Notebook(
+        "speed", "17_speed.ipynb", ("speed", "speed_stages"), "latency, throughput and memory, beside the FLOPs",
+        ("mini", "speed"),
+    ),
     Notebook("rivals", "18_rivals.ipynb", ("rivals", "rival_order"), "the redundancy study's tables, in kind"),
     Notebook(
         "claims",

@@ -153,7 +153,9 @@ def test_undefined_samples_are_left_out_of_the_means():
     values[2] = torch.nan
     values[0, VALUES.index("response_efficiency")] = torch.nan
     places = {("masked", 1, None): values, ("masked", 1, 16): torch.full_like(values, torch.nan)}
-    (row,) = layer_attention.summarise([(places, [True, False, True])], {"family": "f"})
+    plain = [layer_attention._plain(one) for one in places.values()]
+    batch = {"fields": {"family": "f"}, "right": [True, False, True], "places": list(places), "values": plain}
+    (row,) = layer_attention.summarise([batch])
     assert (row["n"], row["visual"], row["response_efficiency"], row["right"]) == (2, 0.5, 0.5, 2 / 3)
     assert row["visual_low"] == row["visual_high"] == 0.5 and "prompt_low" not in row
 

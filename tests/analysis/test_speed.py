@@ -123,8 +123,8 @@ def test_attention_by_maps_commits_the_same_tokens_and_keeps_the_same(bench):
 
 
 def test_what_is_not_there_says_why(bench):
-    with pytest.raises(NotAvailable, match="no method sparsevlm"):
-        side_of(bench, pruned(bench.name, 0.5, "sparsevlm", **IMAGE), whole=True)
+    with pytest.raises(NotAvailable, match="no method no_such"):
+        side_of(bench, replace(pruned(bench.name, 0.5, **IMAGE), method="no_such"), whole=True)
     with pytest.raises(NotAvailable, match="one sample"):
         side_of(bench, replace(pruned(bench.name, 0.5, "official", **IMAGE), batch=2), whole=True)
     for name in ("graphs", "fused, graphs", "compile", "fp8"):
