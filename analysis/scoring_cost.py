@@ -153,7 +153,8 @@ def measure(
     forward = statistics.median(plain[1:])
     rows = []
     for name, method in chosen.items():
-        reads = any(method.needs(cut).attention for cut in method.cuts(2, case.layers))
+        asked = [method.needs(cut) for cut in method.cuts(2, case.layers)]
+        reads = any(needs.attention or needs.heads for needs in asked)
         parts = {part: statistics.median(one[part] for one in spent[name][1:]) for part in PARTS}
         total = statistics.median(sum(one.values()) for one in spent[name][1:])
         rows.append(
