@@ -30,6 +30,7 @@ class AttentionProbe:
         per_layer: also keep each layer's share (``by_layer``).
 
     Attributes:
+        starts: a column before which no row stands, where the host knows one.
         first: column of the first query where a forward runs on a part of the columns; None where its queries are
             the last columns (usually all).
         total: ``[B, R, C]`` fp32 sum over the watched layers so far, None before the first.
@@ -43,6 +44,7 @@ class AttentionProbe:
         self.columns = columns
         self.layers = None if layers is None else frozenset(layers)
         self.per_layer = per_layer
+        self.starts: int | None = None
         self.first: int | None = None
         self.total: Tensor | None = None
         self.by_layer: dict[int, Tensor] = {}

@@ -16,6 +16,7 @@ from redvtp.generation.decoding import Decoding
 from redvtp.generation.history import Recorder, Result
 from redvtp.generation.passes import check_cache
 from redvtp.generation.settings import Settings
+from redvtp.graphs import Graphs, chosen_graphs
 from redvtp.models.base import Host, Prompt
 from redvtp.models.checkpoint import CheckpointError, read_json
 from redvtp.models.lavida import Lavida
@@ -58,6 +59,7 @@ class Model:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self._graphs: dict[str, Graphs] = {}
 
     def generate(
         self,
@@ -70,6 +72,7 @@ class Model:
         recorder: Recorder | None = None,
         extras: Mapping[str, Any] | None = None,
         draft: str | None = None,
+        graphs: bool | str = False,
         **settings: Any,
     ) -> Answer:
         """Answer one question.
@@ -80,6 +83,8 @@ class Model:
             cache: which columns each step computes, e.g. ``FastDLLM(refresh=32)``; None for all.
             draft: text that the response starts with, ``<|mdm_mask|>`` at the tokens to fill in (infilling); what
                 follows it is filled in, too.
+            graphs: True replays the forwards that a run repeats as CUDA graphs; "eager" takes the same path without
+                a GPU (see redvtp.graphs). Captured shapes and their buffers stay with this model.
             settings: fields of redvtp.generation.Settings (steps, length, ...).
 
         Raises:
@@ -94,6 +99,7 @@ class Model:
             recorder=recorder,
             extras={name: [value] for name, value in (extras or {}).items()},
             drafts=None if draft is None else [draft],
+            graphs=graphs,
             **settings,
         )[0]
 
@@ -107,6 +113,7 @@ class Model:
         recorder: Recorder | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
         drafts: Sequence[str | None] | None = None,
+        graphs: bool | str = False,
         **settings: Any,
     ) -> list[Answer]:
         """Answer a batch; each sample gets what it would get alone."""
@@ -118,6 +125,7 @@ class Model:
             recorder=recorder,
             extras=extras,
             drafts=drafts,
+            graphs=graphs,
             **settings,
         )
         return [self.answer(result) for result in run.run()]
@@ -133,6 +141,7 @@ class Model:
         extras: Mapping[str, Sequence[Any]] | None = None,
         drafts: Sequence[str | None] | None = None,
         watch=None,
+        graphs: bool | str = False,
         **settings: Any,
     ) -> Decoding:
         """A batch before its first step (see redvtp.generation.Decoding).
@@ -163,6 +172,7 @@ class Model:
             draft=None if drafts is None else self.draft_ids(drafts, len(prompts), chosen.length),
             recorder=recorder,
             watch=watch,
+            graphs=chosen_graphs(self.host, graphs, self._graphs),
         )
 
     def encode(self, text: str) -> list[int]:
@@ -231,16 +241,19 @@ def official_host(folder: Path) -> str:
     return Lavida.name if config.is_file() and Lavida.recognises(read_json(config)) else LladaV.name
 
 
-def load(name: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Model:
+def load(
+    name: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", fused: bool = False
+) -> Model:
     """A model by folder, or by its name in ``data/``, e.g. "mini/llada_v".
 
     Its host is what ``redvtp.json`` in the folder names, else what the official ``config.json`` shows.
 
     Args:
         dtype: of the weights; None is fp32, and bf16 for LaViDa's published ones.
+        fused: join each layer's products, for speed; outputs change by rounding (see redvtp.models.fused).
 
     Raises:
         CheckpointError: no such folder, or one that does not hold a model of a known host.
     """
     folder = model_folder(name)
-    return Model(host_class(folder).from_folder(folder, dtype=dtype, device=device))
+    return Model(host_class(folder).from_folder(folder, dtype=dtype, device=device, fused=fused))

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import DynamicCache, LlamaModel
+from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from redvtp.attention import AttentionProbe, rotate
 from redvtp.models.base import LayerCut, merge_visual, move_positions, move_size, take_columns
+from redvtp.models.fused import FusedAttention
 from redvtp.models.keyvalues import KeyValues, Writer
 from redvtp.sequence import VISUAL, Layout
 
@@ -29,7 +30,7 @@ class Frame:
         layout, positions, size: of the T columns (see run_layers).
         mask: of the keys (see key_mask).
         rotary: cosines and sines ``[B, T, d]``.
-        count: ``[B]`` real columns.
+        count: ``[B]`` real columns, in the host's memory.
     """
 
     layout: Layout
@@ -46,7 +47,7 @@ class Frame:
         """The frame of ``hidden [B, T, D]``."""
         mask = key_mask(layout, size, hidden.dtype)
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
-        return cls(layout, positions, size, mask, rotary, layout.real.sum(1))
+        return cls(layout, positions, size, mask, rotary, layout.lengths)
 
     def writer(self, store: KeyValues | None, samples: LongTensor | None) -> Writer | None:
         """What fills the store from all of the columns, where there is one."""
@@ -59,6 +60,18 @@ class Frame:
         keywords = {"position_embeddings": self.rotary} if writer is None else through(writer)
         alone = self.layout.prompt_length if writer is not None and writer.store.alone else 0
         return keywords | ({"alone": alone} if alone else {})
+
+
+@dataclass(frozen=True)
+class Before:
+    """Stands in for the cache of a stock attention layer: keys, rotated, and values of the columns before its own."""
+
+    key: Tensor
+    value: Tensor
+
+    def update(self, key: Tensor, value: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
+        """Those of all columns."""
+        return torch.cat([self.key, key], 2), torch.cat([self.value, value], 2)
 
 
 def through(writer: Writer) -> dict[str, Any]:
@@ -133,6 +146,7 @@ def run_layers(
         if probe is not None:
             where = new_columns(columns, frame.layout.length)
             probe.rows, probe.columns = follow(where, probe.rows), follow(where, probe.columns)
+            probe.starts = None
         hidden = take_columns(merge_visual(hidden, visual, selection), columns)
         layout = frame.layout.take(columns)
         positions = move_positions(frame.positions, layout, columns, cut.positions)
@@ -160,6 +174,8 @@ def looks_before(probe: AttentionProbe | None, layer: int, column: int) -> bool:
     """Whether the probe reads rows before ``column`` in that layer."""
     if probe is None or not probe.watches(layer):
         return False
+    if probe.starts is not None and probe.starts >= column:
+        return False
     return bool(((probe.rows >= 0) & (probe.rows < column)).any())
 
 
@@ -182,9 +198,7 @@ def tail_of_layer(
     halves = slice(0, before), slice(before, hidden.shape[1])
     first, last = (tuple(part[:, columns] for part in rotary) for columns in halves)
     if writer is None:
-        cache = DynamicCache()
-        cache.update(rotate(key, first), value, number)
-        keywords = {"position_embeddings": last, "past_key_values": cache}
+        keywords = {"position_embeddings": last, "past_key_values": Before(rotate(key, first), value)}
     else:
         replace(writer, columns=halves[0], rotary=first).update(key, value, number)
         keywords = through(replace(writer, columns=halves[1], rotary=last))
@@ -195,6 +209,8 @@ def tail_of_layer(
 def keys_and_values(layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Keys before the rotary embedding, and values, ``[B, H_kv, T, d]`` each, of ``hidden [B, T, D]``."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    if isinstance(attention, FusedAttention):
+        return attention.heads(normed, first=1)
     heads = (*normed.shape[:2], -1, attention.head_dim)
     return attention.k_proj(normed).view(heads).transpose(1, 2), attention.v_proj(normed).view(heads).transpose(1, 2)
 
@@ -202,10 +218,9 @@ def keys_and_values(layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, T
 def key_mask(layout: Layout, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """``[B, 1, 1, T]`` mask of the real keys: None without padding (the fast kernels), boolean with it,
     additive log sizes where tokens were merged."""
-    real = layout.real
     if size is None:
-        return None if bool(real.all()) else real[:, None, None].to(torch.bool)
-    bias = size.log().masked_fill(~real, float("-inf"))
+        return layout.real[:, None, None] if layout.padded else None
+    bias = size.log().masked_fill(~layout.real, float("-inf"))
     return bias[:, None, None].to(dtype)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -30,6 +30,7 @@ from redvtp.models.checkpoint import (
 )
 from redvtp.models.config import image_processor
 from redvtp.models.decoder import run_layers
+from redvtp.models.fused import fuse
 from redvtp.models.linear import use_onednn
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
 from redvtp.models.spans import run_span
@@ -53,6 +54,7 @@ class LlavaHost:
         keep_newline: keep the token behind an image marker that the official tokenisation drops.
         mask_id, banned_ids: override the tokenizer's.
         onednn: run fp32 products on a CPU through oneDNN (see redvtp.models.linear).
+        fused: join each layer's products, for speed; outputs change by rounding (see redvtp.models.fused).
 
     Attributes:
         title: the model's name in messages.
@@ -84,6 +86,7 @@ class LlavaHost:
         mask_id: int | None = None,
         banned_ids: Sequence[int] | None = None,
         onednn: bool = True,
+        fused: bool = False,
     ) -> None:
         if aspect not in ASPECTS:
             raise ValueError(f"aspect={aspect!r}: expected one of {', '.join(ASPECTS)}")
@@ -93,6 +96,8 @@ class LlavaHost:
         self.model.set_attn_implementation({"text_config": ATTENTION_NAME})
         if onednn:
             use_onednn(self.model)
+        if fused:
+            fuse(self.decoder)
         self.tokenizer = tokenizer
         self.processor = processor or image_processor(model.config)
         self.aspect = aspect
@@ -132,7 +137,9 @@ class LlavaHost:
     # ---- loading -----------------------------------------------------------------------------------------
 
     @classmethod
-    def from_folder(cls, folder: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Self:
+    def from_folder(
+        cls, folder: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", **own_options: Any
+    ) -> Self:
         """A host from a local folder in official naming, or as transformers saves LLaVA-OneVision.
 
         ``redvtp.json`` in the folder may set ``aspect``, ``system_prompt`` and ``keep_newline``, and, for a folder
@@ -140,6 +147,7 @@ class LlavaHost:
 
         Args:
             dtype: of the weights; None is the ``published_dtype`` in official naming, else fp32.
+            own_options: more of this class's options, e.g. ``fused=True``.
 
         Raises:
             CheckpointError: a missing or unreadable file; tensors missing, left over or misshapen.
@@ -165,7 +173,7 @@ class LlavaHost:
             with torch.device("meta"):
                 check_fit(folder, kind(translated), tensors)
             model = load_saved(kind, folder, dtype or cls.published_dtype, translated, tensors)
-        return cls(model.to(device), tokenizer, **options)
+        return cls(model.to(device), tokenizer, **options | own_options)
 
     @classmethod
     def on_meta(cls, official: Mapping | None = None) -> LlavaOnevisionForConditionalGeneration:
@@ -262,7 +270,7 @@ class LlavaHost:
         width = max(e.shape[1] for e in embeds)
         padded = [torch.nn.functional.pad(e, (0, 0, width - e.shape[1], 0)) for e in embeds]
         batch = torch.cat(padded).to(self.device)
-        layout = Layout(**{name: value.to(self.device) for name, value in vars(layout).items()})
+        layout = layout.to(self.device)
         return State(batch, layout, compact_positions(layout), layout.count(VISUAL))
 
     # ---- images ------------------------------------------------------------------------------------------
@@ -311,12 +319,12 @@ class LlavaHost:
         self,
         state: State,
         canvas: LongTensor,
-        logit_rows: Tensor,
+        logit_rows: Tensor | slice,
         probe: AttentionProbe | None = None,
         at_layer: Mapping[int, LayerCut] | None = None,
         span: Span | None = None,
     ) -> Output:
-        """One forward; logits in fp32 of the canvas rows that ``logit_rows [B, G + suffix]`` marks."""
+        """One forward; logits in fp32 of the canvas rows that ``logit_rows`` marks (see redvtp.models.base.Host)."""
         rows, work = self.decoder.embed_tokens(canvas), None
         if span is None:
             hidden, lengths = run_layers(
@@ -331,8 +339,9 @@ class LlavaHost:
             )
         else:
             hidden, lengths, work = run_span(self.decoder, state, rows, span, probe, at_layer)
-            logit_rows = logit_rows[:, span.start : span.stop]
-        return Output(self.model.lm_head(self.decoder.norm(hidden[logit_rows])).float(), lengths, work)
+            logit_rows = of_span(logit_rows, span)
+        read = hidden[:, logit_rows].flatten(0, 1) if isinstance(logit_rows, slice) else hidden[logit_rows]
+        return Output(self.model.lm_head(self.decoder.norm(read)).float(), lengths, work)
 
     def unconditional(self, state: State) -> State:
         """The same state with the mask embedding in every prompt and visual column (official_code §3)."""
@@ -347,6 +356,13 @@ class LlavaHost:
         if found is None or found == self.tokenizer.unk_token_id:
             raise CheckpointError(f"the tokenizer has no token {token}, which {self.title} needs")
         return found
+
+
+def of_span(rows: Tensor | slice, span: Span) -> Tensor | slice:
+    """Rows of the canvas, as rows of the span that holds them."""
+    if isinstance(rows, slice):
+        return slice(rows.start - span.start, rows.stop - span.start)
+    return rows[:, span.start : span.stop]
 
 
 def paired(images: Sequence[Image.Image], features: Sequence[Tensor], layouts: Sequence[Layout]) -> list[tuple]:
