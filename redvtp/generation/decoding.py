@@ -350,7 +350,7 @@ class Decoding:
             return
         device = self.active.device
         for place in sorted(set(range(len(self.samples))) - set(staying)):
-            self.layouts[self.samples[place]] = self.state.layout.rows(torch.tensor([place], device=device))
+            self.layouts[self.samples[place]] = self.state.layout.rows(sent([place], device))
         keep = sent(staying, device, torch.long)
         self.samples = [self.samples[place] for place in staying]
         self.active = self.active[keep]

@@ -100,7 +100,13 @@ def write(self: Tensor, index, value) -> None:
 
 
 # torch does these in C++, which asks for the device even where the tensor has no values.
-METHODS = {"__getitem__": read, "__setitem__": write, "copy_": torch.ops.aten.copy_.default, "index_put_": put}
+METHODS = {
+    "__getitem__": read,
+    "__setitem__": write,
+    "copy_": torch.ops.aten.copy_.default,
+    "index_put_": put,
+    "contiguous": lambda self: torch.ops.aten.clone.default(self, memory_format=torch.contiguous_format),
+}
 
 
 @contextlib.contextmanager
