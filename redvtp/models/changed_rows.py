@@ -50,7 +50,8 @@ def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> 
             writer = Writer(store, layout, slice(0, before), place, samples)
             writer.update(*keys_and_values(layer, prompt), number)
             prompt = prompt[:, :0]
-        columns = torch.cat([torch.arange(prompt.shape[1]).to(chosen).expand(len(rows), -1), chosen + before], 1)
+        first = torch.arange(prompt.shape[1], device=chosen.device).expand(len(rows), -1)
+        columns = torch.cat([first, chosen + before], 1)
         attended, grown = kept.attended, kept.grown
         if columns.shape[1]:
             writer = Writer(store, layout, columns, tuple(gather_columns(part, columns) for part in rotary), samples)

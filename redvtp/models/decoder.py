@@ -228,7 +228,7 @@ def new_columns(columns: LongTensor, length: int) -> LongTensor:
     """``[B, length]`` where each old column now stands, -1 where it was dropped."""
     where = columns.new_full((len(columns), length + 1), -1)
     target = torch.where(columns >= 0, columns, length)
-    where.scatter_(1, target, torch.arange(columns.shape[1]).expand_as(columns).to(columns))
+    where.scatter_(1, target, torch.arange(columns.shape[1], device=columns.device).expand_as(columns))
     return where[:, :length]
 
 

@@ -79,10 +79,11 @@ def test_neither_do_steps_through_fixed_buffers(pretended, cache):
     assert graphs.counts["run"] >= 6
 
 
-def test_a_step_that_is_looked_at_waits_for_the_cut_alone(pretended):
+def test_a_step_that_is_looked_at_waits_for_the_cut_alone(pretended, monkeypatch):
     """Step 1 runs to its end under the probe; the host waits where the score decides what is kept."""
     mode, make, _ = pretended
     host, state = make()
+    monkeypatch.setattr(RedVTP, "check", lambda *_: None)  # before the first step; it may look
     decoding = Decoding(host, state, Settings(**BLOCKS), RedVTP(keep=0.5))
     mode.strict = True
     calls = []
