@@ -32,6 +32,7 @@ class AttentionProbe:
         guide: ``[B, R]`` rows whose attention is also kept head by head, summed over them; None for no heads.
 
     Attributes:
+        starts: a column before which no row stands, where the host knows one.
         first: column of the first query where a forward runs on a part of the columns; None where its queries are
             the last columns (usually all).
         total: ``[B, R, C]`` fp32 sum over the watched layers so far, None before the first.
@@ -57,6 +58,7 @@ class AttentionProbe:
         self.norms: dict[int, Tensor] = {}
         self.by_head: dict[int, Tensor] = {}
         self.to_prompt: dict[int, Tensor] = {}
+        self.starts: int | None = None
         self.first: int | None = None
         self.total: Tensor | None = None
         self.by_layer: dict[int, Tensor] = {}

@@ -119,8 +119,13 @@ def forward_flops(
 
 def step_flops(config: LlamaConfig, work: Work, logit_rows: LongTensor) -> list[int]:
     """Each sample's FLOPs in one forward that did ``work``, and of the head on ``logit_rows [B]`` rows."""
-    per_layer = torch.stack([work.rows, work.keys, work.values, work.pairs], -1).cpu().transpose(0, 1).tolist()
     return [
-        sum(work_flops(config, *layer) for layer in sample) + head_flops(config, rows)
-        for sample, rows in zip(per_layer, logit_rows.tolist(), strict=True)
+        layers + head_flops(config, rows)
+        for layers, rows in zip(layers_flops(config, work), logit_rows.tolist(), strict=True)
     ]
+
+
+def layers_flops(config: LlamaConfig, work: Work) -> list[int]:
+    """Each sample's FLOPs in the decoder layers of one forward that did ``work``."""
+    per_layer = torch.stack([work.rows, work.keys, work.values, work.pairs], -1).cpu().transpose(0, 1).tolist()
+    return [sum(work_flops(config, *layer) for layer in sample) for sample in per_layer]

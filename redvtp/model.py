@@ -16,6 +16,7 @@ from redvtp.generation.decoding import Decoding
 from redvtp.generation.history import Recorder, Result
 from redvtp.generation.passes import check_cache
 from redvtp.generation.settings import Settings
+from redvtp.graphs import Graphs, chosen_graphs
 from redvtp.models.base import Host, Prompt
 from redvtp.models.files import CheckpointError, read_json
 from redvtp.models.hub import PUBLISHED, hub_folder, is_hub_name, with_command
@@ -59,6 +60,7 @@ class Model:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self._graphs: dict[str, Graphs] = {}
 
     def generate(
         self,
@@ -71,6 +73,7 @@ class Model:
         recorder: Recorder | None = None,
         extras: Mapping[str, Any] | None = None,
         draft: str | None = None,
+        graphs: bool | str = False,
         **settings: Any,
     ) -> Answer:
         """Answer one question.
@@ -81,6 +84,8 @@ class Model:
             cache: which columns each step computes, e.g. ``FastDLLM(refresh=32)``; None for all.
             draft: text that the response starts with, ``<|mdm_mask|>`` at the tokens to fill in (infilling); what
                 follows it is filled in, too.
+            graphs: True replays the forwards that a run repeats as CUDA graphs; "eager" takes the same path without
+                a GPU (see redvtp.graphs). Captured shapes and their buffers stay with this model.
             settings: fields of redvtp.generation.Settings (steps, length, ...).
 
         Raises:
@@ -95,6 +100,7 @@ class Model:
             recorder=recorder,
             extras={name: [value] for name, value in (extras or {}).items()},
             drafts=None if draft is None else [draft],
+            graphs=graphs,
             **settings,
         )[0]
 
@@ -108,6 +114,7 @@ class Model:
         recorder: Recorder | None = None,
         extras: Mapping[str, Sequence[Any]] | None = None,
         drafts: Sequence[str | None] | None = None,
+        graphs: bool | str = False,
         **settings: Any,
     ) -> list[Answer]:
         """Answer a batch; each sample gets what it would get alone."""
@@ -119,6 +126,7 @@ class Model:
             recorder=recorder,
             extras=extras,
             drafts=drafts,
+            graphs=graphs,
             **settings,
         )
         return [self.answer(result) for result in run.run()]
@@ -134,6 +142,7 @@ class Model:
         extras: Mapping[str, Sequence[Any]] | None = None,
         drafts: Sequence[str | None] | None = None,
         watch=None,
+        graphs: bool | str = False,
         **settings: Any,
     ) -> Decoding:
         """A batch before its first step (see redvtp.generation.Decoding).
@@ -164,6 +173,7 @@ class Model:
             draft=None if drafts is None else self.draft_ids(drafts, len(prompts), chosen.length),
             recorder=recorder,
             watch=watch,
+            graphs=chosen_graphs(self.host, graphs, self._graphs),
         )
 
     def encode(self, text: str) -> list[int]:
@@ -244,7 +254,12 @@ def official_host(folder: Path) -> str:
 
 
 def load(
-    name: str | Path, dtype: torch.dtype | None = None, device: Any = "cpu", *, device_map: Any = None
+    name: str | Path,
+    dtype: torch.dtype | None = None,
+    device: Any = "cpu",
+    *,
+    device_map: Any = None,
+    fused: bool = False,
 ) -> Model:
     """A model by folder, by its name in ``data/``, e.g. "mini/llada_v", or by its name on the Hugging Face hub, e.g.
     "GSAI-ML/LLaDA-V", where it was fetched before. Nothing is fetched, and no code of a model's is run.
@@ -257,6 +272,7 @@ def load(
             LLaDA-V, bf16 for LaViDa), else fp32.
         device: as torch names it.
         device_map: as transformers takes it, instead: a device, "auto", or {"": device}.
+        fused: join each layer's products, for speed; outputs change by rounding (see redvtp.models.fused).
 
     Raises:
         CheckpointError: no such folder, or one that does not hold a model of a known host.
@@ -264,6 +280,6 @@ def load(
     """
     try:
         folder = model_folder(name)
-        return Model(host_class(folder).from_folder(folder, dtype, device, device_map))
+        return Model(host_class(folder).from_folder(folder, dtype, device, device_map, fused=fused))
     except CheckpointError as error:
         raise with_command(str(name), error) if is_on_hub(name) else error from None

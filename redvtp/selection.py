@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import LongTensor, Tensor
 
+from redvtp.transfers import sent
+
 if TYPE_CHECKING:
     from redvtp.sequence import Layout
 
@@ -331,7 +333,11 @@ def top_selection(
     Raises:
         ValueError: a NaN score, or a budget below the protected tokens.
     """
-    kept = []
+    device, kept = score.device, []
+    # How many stay is the host's to know: one wait for a device, here, and none below.
+    score, eligible, protected, valid, original = (
+        part.cpu() for part in (score, eligible, protected, valid, original)
+    )
     for b in range(score.shape[0]):
         candidates = torch.nonzero(valid[b] & eligible[b]).flatten()
         if not len(candidates):
@@ -350,4 +356,4 @@ def top_selection(
         chosen = torch.zeros_like(valid[b])
         chosen[candidates[order[:m]]] = True
         kept.append(torch.nonzero(valid[b] & (chosen | ~eligible[b])).flatten())
-    return Selection(pad_rows(kept))
+    return Selection(sent(pad_rows(kept), device))

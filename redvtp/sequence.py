@@ -6,12 +6,13 @@ A batch is padded on the left, so that the response is the same tail slice in ev
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import LongTensor, Tensor
 
 from redvtp.selection import pad_rows
+from redvtp.transfers import sent
 
 PADDING, PROMPT, VISUAL, RESPONSE, SUFFIX = range(5)
 THUMBNAIL = 0
@@ -51,17 +52,56 @@ class Layout:
         return self.kind != PADDING
 
     @property
+    def host_kind(self) -> Tensor:
+        """``kind`` in the host's memory; asked for once, for a device is waited for."""
+        if self.kind.device.type == "cpu":
+            return self.kind
+        if "_host_kind" not in self.__dict__:
+            self.__dict__["_host_kind"] = self.kind.cpu()
+        return self.__dict__["_host_kind"]
+
+    @property
     def prompt_length(self) -> int:
         """Columns before the response, padding included (the same in every sample)."""
-        return self.length - int(((self.kind[0] == RESPONSE) | (self.kind[0] == SUFFIX)).sum())
+        return self.length - int(((self.host_kind[0] == RESPONSE) | (self.host_kind[0] == SUFFIX)).sum())
+
+    @property
+    def padded(self) -> bool:
+        """Whether any column of any sample is padding."""
+        return bool((self.host_kind == PADDING).any())
+
+    @property
+    def lengths(self) -> LongTensor:
+        """``[B]`` real columns of each sample, in the host's memory."""
+        return (self.host_kind != PADDING).sum(1)
 
     def columns_of(self, kind: int) -> LongTensor:
         """``[B, n]`` columns of that kind in ascending order, -1 pads on the right."""
-        return pad_rows([torch.nonzero(k == kind).flatten() for k in self.kind])
+        return sent(pad_rows([torch.nonzero(k == kind).flatten() for k in self.host_kind]), self.kind.device)
 
     def count(self, kind: int) -> LongTensor:
         """``[B]`` how many columns are of that kind."""
         return (self.kind == kind).sum(1)
+
+    def to(self, device: torch.device | str) -> Layout:
+        """The same layout on a device."""
+        moved = Layout(**{name: getattr(self, name).to(device) for name in _FILL})
+        if moved.kind.device.type != "cpu":
+            moved.__dict__["_host_kind"] = self.host_kind
+        return moved
+
+    def own_kind(self) -> Layout:
+        """The same layout with a ``kind`` in memory of its own, which take_kind overwrites."""
+        made = replace(self, kind=self.kind.clone())
+        if "_host_kind" in self.__dict__:
+            made.__dict__["_host_kind"] = self.host_kind
+        return made
+
+    def take_kind(self, other: Layout) -> None:
+        """Overwrite ``kind`` in place with that of a layout of the same shape."""
+        self.kind.copy_(other.kind)
+        if self.kind.device.type != "cpu":
+            self.__dict__["_host_kind"] = other.host_kind
 
     def take(self, columns: LongTensor) -> Layout:
         """The layout of the sequence made of ``columns [B, T']``, where -1 becomes padding."""
@@ -85,9 +125,9 @@ class Layout:
         Returns:
             ``[B, T']`` ascending columns of this layout, -1 pads on the left, equal lengths.
         """
-        stays = self.kind != VISUAL
-        stays = stays & self.real
-        chosen = visual.gather(1, keep.clamp(min=0))
+        kind = self.host_kind
+        stays = (kind != VISUAL) & (kind != PADDING)
+        keep, chosen = keep.cpu(), visual.gather(1, keep.clamp(min=0)).cpu()
         for b in range(len(stays)):
             stays[b, chosen[b, keep[b] >= 0]] = True
         lengths = stays.sum(1)
@@ -95,7 +135,7 @@ class Layout:
         columns = stays.new_full((len(stays), width), -1, dtype=torch.long)
         for b in range(len(stays)):
             columns[b, width - int(lengths[b]) :] = torch.nonzero(stays[b]).flatten()
-        return columns
+        return sent(columns, self.kind.device)
 
     @staticmethod
     def stack(samples: Sequence[Layout]) -> Layout:

@@ -16,10 +16,11 @@ from torch import LongTensor, Tensor
 
 from redvtp.attention import AttentionProbe
 from redvtp.caching import CachePolicy, Moment
-from redvtp.flops import Work, step_flops
+from redvtp.flops import Work, head_flops, layers_flops
 from redvtp.generation.cutting import check_pruner, inputs_of, looks, present, thinned
 from redvtp.generation.history import CutRecord, Recorder, Result, StepRecord
 from redvtp.generation.passes import check_cache, choose_spans, own_cache, run_spans, with_cache, within
+from redvtp.generation.progress import Progress
 from redvtp.generation.sampling import (
     confidence,
     draw_noise,
@@ -29,13 +30,14 @@ from redvtp.generation.sampling import (
     threshold_rows,
     transfer_rows,
 )
-from redvtp.generation.schedules import transfer_quotas
 from redvtp.generation.settings import Settings
+from redvtp.graphs import Graphs
 from redvtp.models.base import Host, LayerCut, Span, State, Unseen, take_columns
 from redvtp.pruning.base import Pruner
 from redvtp.rounding import RoundedProbe
 from redvtp.selection import Cut, Heads, Needs, Selection, View, pad_rows
 from redvtp.sequence import PROMPT, VISUAL, Layout
+from redvtp.transfers import sent
 
 
 class Decoding:
@@ -53,6 +55,11 @@ class Decoding:
         draft: ``[B, G]`` tokens that the response starts with, the mask id at the rows to fill in; None masks all.
         recorder: collects the history.
         watch: attention rows to record in every step although no method asks, so that a fork may use them.
+        fixed_rows: compute the logits of every response row that a step runs on, in place of those still masked. How
+            many are masked only the device knows, so that a step which leaves rows out has to wait for it. None
+            is True on a GPU, where a few rows of the output head cost nothing, and with graphs. Draws at random,
+            which are made for the masked rows, take those alone.
+        graphs: replays the forwards that repeat (see redvtp.graphs.Graphs); None runs each.
     """
 
     def __init__(
@@ -70,6 +77,8 @@ class Decoding:
         draft: LongTensor | None = None,
         recorder: Recorder | None = None,
         watch: Needs | None = None,
+        fixed_rows: bool | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         self.host, self.settings, self.recorder, self.watch = host, settings, recorder, watch
         self.extras = dict(extras or {})
@@ -81,9 +90,12 @@ class Decoding:
         for name, values in self.extras.items():
             if len(values) != batch:
                 raise ValueError(f"extra {name!r}: {len(values)} values for {batch} samples")
+        if graphs is not None and graphs.host is not host:
+            raise ValueError(f"graphs of another host, {graphs.host.name}, for a run of {host.name}")
         device = state.embeds.device
         self.batch = batch
         self.stop_ids = [list(ids) for ids in stop_ids]
+        self._patterns: dict[tuple[int, ...], LongTensor] = {}  # the same where the response is
         self.suffix_ids = list(suffix_ids)
         if state.layout.length - state.layout.prompt_length != g + len(self.suffix_ids):
             raise ValueError(
@@ -94,24 +106,31 @@ class Decoding:
         if len(self.seeds) != batch:
             raise ValueError(f"{len(self.seeds)} seeds for {batch} samples")
         self.random = [torch.Generator().manual_seed(seed) for seed in self.seeds]
-        self.canvas = torch.full((batch, g + len(self.suffix_ids)), host.mask_id, device=device)
+        canvas = torch.full((batch, g + len(self.suffix_ids)), host.mask_id)
         if draft is not None:
-            self.canvas[:, :g] = checked_draft(draft, batch, g, host.config.text_config.vocab_size).to(device)
+            canvas[:, :g] = checked_draft(draft.cpu(), batch, g, host.config.text_config.vocab_size)
         if self.suffix_ids:
-            self.canvas[:, g:] = torch.tensor(self.suffix_ids, device=device)
+            canvas[:, g:] = torch.tensor(self.suffix_ids)
+        masked = (canvas[:, :g] == host.mask_id).view(batch, settings.blocks, settings.block)
+        self.progress = Progress(settings, masked.sum(2).tolist(), certain=not any(map(len, stop_ids)))
+        self.canvas = canvas.to(device)
+        self.banned = torch.tensor(host.banned_ids, dtype=torch.long, device=device)
         self.stop_at = torch.full((batch,), g, device=device)
         self.stopped = torch.zeros(batch, dtype=torch.bool, device=device)
-        self.block = torch.full((batch,), -1, device=device)
-        self.index = torch.zeros(batch, dtype=torch.long, device=device)
-        self.quotas = torch.zeros(batch, settings.block_steps, dtype=torch.long, device=device)
+        self.noisy = settings.temperature > 0 or settings.remasking == "random"
+        wide = device.type == "cuda" or graphs is not None
+        self.fixed_rows = (wide if fixed_rows is None else fixed_rows) and not self.noisy
+        self.graphs = graphs
         self.visual_tokens = state.original.tolist()
         self.kept = [torch.arange(n) for n in self.visual_tokens]
         self.layouts: list[Layout | None] = [None] * batch
         self.taken = [0] * batch
         self.fed = torch.zeros(batch, dtype=torch.float64)
         self.flops = [0] * batch
+        self.head_rows = torch.zeros(batch, dtype=torch.long, device=device)
         self.done_steps = 0
         self.active = torch.arange(batch, device=device)
+        self.samples = list(range(batch))  # the same, on the host
         self.cache = cache
         self.state = with_cache(state, cache)
         self.guide = with_cache(host.unconditional(state), cache) if settings.cfg_scale else None
@@ -133,20 +152,18 @@ class Decoding:
 
     def step(self) -> bool:
         """One forward for the samples that still run, its transfer, and the cuts that follow; False when over."""
-        if not len(self.active):
+        if not self.samples:
             return False
         step, settings, g = self.done_steps + 1, self.settings, self.settings.length
-        active, canvas = self.active, self.canvas[self.active]
+        active, samples, canvas = self.active, self.samples, self.canvas[self.active]
         masked = canvas[:, :g] == self.host.mask_id
         spans = self._spans(step)
-        rows = torch.zeros_like(canvas, dtype=torch.bool)
-        rows[:, :g] = masked
-        rows = within(spans, rows)
-        asked = rows[:, :g]
+        asked = within(spans, masked)
+        rows = self._logit_rows(asked, spans, canvas.shape[1])
         probe = self._probe(step, masked)
         in_step: dict[int, tuple[Cut, Selection]] = {}
         cuts = self._layer_cuts(step, probe, masked, in_step)
-        output = run_spans(self.host, self.state, canvas, rows, spans, probe, cuts)
+        output = run_spans(self.host, self.state, canvas, rows, spans, probe, cuts, self.graphs)
         logits = output.logits
         if self.guide is not None:
             # Both branches keep the same tokens: the unconditional one replays the selections.
@@ -154,33 +171,29 @@ class Decoding:
                 layer: LayerCut(lambda hidden, layout, s=selection: s, cuts[layer].positions, cut.until)
                 for layer, (cut, selection) in in_step.items()
             }
-            free = run_spans(self.host, self.guide, canvas, rows, spans, None, replay).logits
+            free = run_spans(self.host, self.guide, canvas, rows, spans, None, replay, self.graphs, 1).logits
             logits = free + (settings.cfg_scale + 1) * (logits - free)
-        logits[:, list(self.host.banned_ids)] = float("-inf")
-
-        random = [self.random[sample] for sample in active.tolist()]
-        noise = draw_noise(asked, logits.shape[-1], settings, random)
-        predicted, conf = canvas[:, :g].clone(), torch.full(masked.shape, float("-inf"), dtype=torch.float64)
-        conf = conf.to(logits.device)
-        if len(logits):
-            tokens = pick_tokens(logits, settings.temperature, noise.get("tokens"))
-            predicted[asked] = tokens
-            conf[asked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
-        limit = torch.where(self.stopped[active], self.stop_at[active], (self.block[active] + 1) * settings.block)
-        conf[torch.arange(g, device=conf.device)[None] >= limit[:, None]] = float("-inf")
+        logits.index_fill_(1, self.banned, float("-inf"))
+        predicted, conf = self._predict(logits, canvas[:, :g], asked, rows)
+        limit = torch.where(
+            self.stopped[active],
+            self.stop_at[active],
+            sent([self.progress.end(sample) for sample in samples], conf.device),
+        )
+        conf.masked_fill_(torch.arange(g, device=conf.device)[None] >= limit[:, None], float("-inf"))
         moved = self._transfer(conf)
         canvas[:, :g] = torch.where(moved, predicted, canvas[:, :g])
         self.canvas[active] = canvas
         undecided = canvas[:, :g] == self.host.mask_id
 
-        fed = output.lengths.double().mean(0).cpu()
-        self.fed[active.cpu()] += fed
+        fed = output.lengths.double().mean(0)
+        self.fed[samples] += fed
         work = output.work or Work.whole(output.lengths, canvas.shape[1])
-        per_sample = step_flops(self.host.config.text_config, work, rows.sum(1))
-        for sample, flops in zip(active.tolist(), per_sample, strict=True):
+        self.head_rows[active] += asked.sum(1) * self._branches
+        for sample, flops in zip(samples, layers_flops(self.host.config.text_config, work), strict=True):
             self.taken[sample] += 1
-            self.flops[sample] += flops * (2 if self.guide is not None else 1)
-        self._record(step, canvas[:, :g], predicted, moved, conf, undecided, fed, probe, logits)
+            self.flops[sample] += flops * self._branches
+        self._record(step, canvas[:, :g], predicted, moved, conf, undecided, fed, probe, logits, asked, rows)
         self.done_steps = step
         self.attention, self._decided, self._cut_since = probe, moved, False
         for cut, selection in in_step.values():
@@ -189,11 +202,12 @@ class Decoding:
             else:
                 self._empty_cache()
         self._cut_between(step)
-        self._before_release = (self.active, self.state, self.guide, self.attention, self._decided)
+        self._before_release = (self.active, self.samples, self.state, self.guide, self.attention, self._decided)
         self._scan_stops()
-        self.index[active] += 1
+        for sample in samples:
+            self.progress.index[sample] += 1
         self._advance()
-        return bool(len(self.active))
+        return bool(self.samples)
 
     def fork(self, pruner: Pruner | None, recorder: Recorder | None = None) -> Decoding:
         """A copy from here on under another method, whose cut after the last step taken is made at once.
@@ -208,15 +222,18 @@ class Decoding:
             if cut.step < self.done_steps or (cut.layer is not None and cut.step <= self.done_steps):
                 raise ValueError(f"{pruner.name} cuts at {cut}, but {self.done_steps} steps were already taken")
         twin = copy.copy(self)
-        for name in ("canvas", "stop_at", "stopped", "block", "index", "quotas", "fed"):
+        for name in ("canvas", "stop_at", "stopped", "fed", "head_rows"):
             setattr(twin, name, getattr(self, name).clone())
         for name in ("kept", "layouts", "taken", "flops"):
             setattr(twin, name, list(getattr(self, name)))
+        twin.progress = self.progress.copy()
         twin.random = [g.clone_state() for g in self.random]
         twin.recorder = recorder
         if self._before_release is not None:
             # The cut comes before the stop scan, so it is made for samples that ended with the last step, too.
-            twin.active, twin.state, twin.guide, twin.attention, twin._decided = self._before_release
+            (
+                twin.active, twin.samples, twin.state, twin.guide, twin.attention, twin._decided
+            ) = self._before_release  # fmt: skip
         twin.state, twin.guide = own_cache(twin.state), own_cache(twin.guide)
         twin._set_pruner(pruner)
         twin._cut_between(self.done_steps)
@@ -245,15 +262,15 @@ class Decoding:
 
         self.state, self.guide = (hiding(one, self.active) for one in (self.state, self.guide))
         if self._before_release is not None:  # what a fork goes on from
-            active, state, guide, *rest = self._before_release
-            self._before_release = (active, hiding(state, active), hiding(guide, active), *rest)
+            active, samples, state, guide, *rest = self._before_release
+            self._before_release = (active, samples, hiding(state, active), hiding(guide, active), *rest)
 
     def results(self) -> list[Result]:
         """What each sample has now."""
         g = self.settings.length
-        for place, sample in enumerate(self.active.tolist()):
+        for place, sample in enumerate(self.samples):
             self.layouts[sample] = self.state.layout.rows(torch.tensor([place], device=self.state.embeds.device))
-        out = []
+        out, head = [], self.head_rows.tolist()
         for b in range(self.batch):
             end = int(self.stop_at[b]) if self.stopped[b] else g
             out.append(
@@ -265,7 +282,7 @@ class Decoding:
                     layout=self.layouts[b],
                     steps=self.taken[b],
                     tokens_fed=float(self.fed[b]),
-                    flops=self.flops[b],
+                    flops=self.flops[b] + head_flops(self.host.config.text_config, head[b]),
                 )
             )
         return out
@@ -276,7 +293,13 @@ class Decoding:
             return threshold_rows(conf, self.settings.threshold)
         if self.settings.factor is not None:
             return factor_rows(conf, self.settings.factor)
-        return transfer_rows(conf, self.quotas[self.active, self.index[self.active]])
+        quotas = [self.progress.quota(sample) for sample in self.samples]
+        return transfer_rows(conf, sent(quotas, conf.device))
+
+    @property
+    def _branches(self) -> int:
+        """Forwards that a step makes for each sample."""
+        return 1 if self.guide is None else 2
 
     # ---- what is computed --------------------------------------------------------------------------------
 
@@ -284,13 +307,39 @@ class Decoding:
         """What the step computes for each sample; None without a cache."""
         if self.cache is None:
             return None
-        size, places = self.settings.block, zip(self.block[self.active].tolist(), self.index[self.active].tolist())
-        moments = [
-            Moment(self.done_steps, index, block * size, (block + 1) * size, self.canvas.shape[1], self._cut_since)
-            for block, index in places
-        ]
+        size, rows = self.settings.block, self.canvas.shape[1]
+        ends = [(self.progress.index[sample], self.progress.end(sample)) for sample in self.samples]
+        moments = [Moment(self.done_steps, index, end - size, end, rows, self._cut_since) for index, end in ends]
         cuts = [(cut, self._layer_needs(cut)) for cut in self.cuts if cut.step == step]
         return choose_spans(self.cache, self.state, moments, self.settings.length, cuts)
+
+    def _logit_rows(self, asked: Tensor, spans: list[Span] | None, rows: int) -> Tensor | slice:
+        """Rows of the canvas whose logits are computed: ``[B', rows]`` those asked for, or a slice around them."""
+        if self.fixed_rows and spans is None:
+            return slice(0, asked.shape[1])
+        if self.fixed_rows and len(set(spans)) == 1:
+            return slice(spans[0].start, min(spans[0].stop, asked.shape[1]))
+        return torch.nn.functional.pad(asked, (0, rows - asked.shape[1]))
+
+    def _predict(
+        self, logits: Tensor, response: LongTensor, asked: Tensor, rows: Tensor | slice
+    ) -> tuple[LongTensor, Tensor]:
+        """Token and fp64 confidence of each response row ``[B', G]``: the token there and -inf where none is asked."""
+        settings, predicted = self.settings, response.clone()
+        conf = torch.full(response.shape, float("-inf"), dtype=torch.float64, device=logits.device)
+        if isinstance(rows, slice):
+            tokens = pick_tokens(logits, settings.temperature, None)
+            sure = confidence(logits, tokens, settings.remasking)
+            here, part = asked[:, rows], (len(response), -1)
+            predicted[:, rows] = torch.where(here, tokens.view(part), predicted[:, rows])
+            conf[:, rows] = torch.where(here, sure.view(part), float("-inf"))
+        elif len(logits):
+            random = [self.random[sample] for sample in self.samples]
+            noise = draw_noise(asked, logits.shape[-1], settings, random) if self.noisy else {}
+            tokens = pick_tokens(logits, settings.temperature, noise.get("tokens"))
+            predicted[asked] = tokens
+            conf[asked] = confidence(logits, tokens, settings.remasking, noise.get("rows"))
+        return predicted, conf
 
     def _empty_cache(self) -> None:
         """Forget keys and values of a forward in which tokens were dropped for that forward only."""
@@ -302,38 +351,36 @@ class Decoding:
 
     def _advance(self) -> None:
         """Move each sample to its next step, block by block, and let go of those that are done."""
-        settings, g, size = self.settings, self.settings.length, self.settings.block
-        masked = self.canvas[:, :g] == self.host.mask_id
-        position = torch.arange(g, device=masked.device)
-        staying = []
-        for place, sample in enumerate(self.active.tolist()):
-            before_stop = masked[sample] & (position < self.stop_at[sample]) if self.stopped[sample] else None
-            block, index = int(self.block[sample]), int(self.index[sample])
-            while block < settings.blocks:
-                over = before_stop is not None and not bool(before_stop.any())
-                if block >= 0 and not over and index < settings.block_steps:
-                    if bool(masked[sample, block * size : (block + 1) * size].any()):
-                        break
-                block, index = block + 1, 0
-                if block < settings.blocks:
-                    left = int(masked[sample, block * size : (block + 1) * size].sum())
-                    quotas = transfer_quotas(left, settings.block_steps, settings.schedule, settings.shift)
-                    self.quotas[sample] = torch.tensor(quotas)
-            self.block[sample], self.index[sample] = block, index
-            if block < settings.blocks:
-                staying.append(place)
-        self._let_go(staying)
+        seen: list[list[bool]] = []
+
+        def look() -> list[list[bool]]:
+            if not seen:
+                seen.extend(self._look())
+            return seen
+
+        self._let_go(
+            [place for place, sample in enumerate(self.samples) if self.progress.advance(sample, look)]
+        )
+
+    def _look(self) -> list[list[bool]]:
+        """Of all samples whether a stop was reached with nothing masked before it, and which rows are masked."""
+        self.progress.looks += 1
+        masked = self.canvas[:, : self.settings.length] == self.host.mask_id
+        position = torch.arange(masked.shape[1], device=masked.device)
+        over = self.stopped & ~(masked & (position < self.stop_at[:, None])).any(1)
+        return torch.cat([over[:, None], masked], 1).tolist()
 
     def _let_go(self, staying: list[int]) -> None:
         """Go on with the samples at these places of the batch; the others are done."""
-        if len(staying) == len(self.active):
+        if len(staying) == len(self.samples):
             return
-        for place in sorted(set(range(len(self.active))) - set(staying)):
-            one = torch.tensor([place], device=self.active.device)
-            self.layouts[int(self.active[place])] = self.state.layout.rows(one)
-        keep = torch.tensor(staying, dtype=torch.long, device=self.active.device)
+        device = self.active.device
+        for place in sorted(set(range(len(self.samples))) - set(staying)):
+            self.layouts[self.samples[place]] = self.state.layout.rows(sent([place], device))
+        keep = sent(staying, device, torch.long)
+        self.samples = [self.samples[place] for place in staying]
         self.active = self.active[keep]
-        if len(keep):
+        if staying:
             self.state = self.state.rows(keep)
             self.guide = None if self.guide is None else self.guide.rows(keep)
             self._decided = None if self._decided is None else self._decided[keep]
@@ -343,8 +390,10 @@ class Decoding:
         """Find stop texts; once one was found only the first of the list is looked for (official)."""
         response = self.canvas[:, : self.settings.length]
         newly = torch.zeros_like(self.stopped)
-        for number, ids in enumerate(self.stop_ids):
-            found = first_occurrence(response, ids)
+        for number, ids in enumerate(map(tuple, self.stop_ids)):
+            if ids not in self._patterns:
+                self._patterns[ids] = sent(ids, response.device, torch.long)
+            found = first_occurrence(response, self._patterns[ids])
             hit = found < self.settings.length
             if number:
                 hit = hit & ~self.stopped
@@ -390,7 +439,8 @@ class Decoding:
         first = layout.prompt_length
         rows = torch.arange(first, first + self.settings.length, device=layout.kind.device)
         heads = any(needs.heads for needs in asked)
-        rows = rows.expand(len(self.active), -1)[:, : None if heads or any(needs.attention for needs in asked) else 0]
+        watched = None if heads or any(needs.attention for needs in asked) else 0
+        rows = rows.expand(len(self.samples), -1)[:, :watched]
         if any("prompt" in needs.attention for needs in asked):
             rows = torch.cat([rows, layout.columns_of(PROMPT)], 1)
         layers = None
@@ -398,12 +448,14 @@ class Decoding:
             layers = {layer for needs in asked for layer in needs.layers}
         detailed = any(needs.layers is not None for needs in asked)
         detailed |= self.recorder is not None and self.recorder.per_layer
+        visual = layout.columns_of(VISUAL)
         if any(needs.rounding == "official" for needs in asked):
-            visual = layout.columns_of(VISUAL)
             return RoundedProbe(rows, visual, layers, per_layer=detailed, rounding=self.host.rounding)
         guide = torch.nn.functional.pad(masked, (0, rows.shape[1] - masked.shape[1])) if heads else None
         values = any(needs.values for needs in asked)
-        return AttentionProbe(rows, layout.columns_of(VISUAL), layers, detailed, values, guide)
+        probe = AttentionProbe(rows, visual, layers, detailed, values, guide)
+        probe.starts = first if rows.shape[1] == self.settings.length else None
+        return probe
 
     def _view(
         self,
@@ -447,8 +499,7 @@ class Decoding:
                 mass = torch.stack([probe.by_head[layer] for layer in layers], 1)
                 mass = present(mass.flatten(1, 2), probe.columns).unflatten(1, mass.shape[1:3])
                 heads = Heads(mass, torch.stack([probe.to_prompt[layer] for layer in layers], 1))
-        active = self.active.tolist()
-        index = pad_rows([self.kept[sample] for sample in active]).to(visual.device)
+        index = sent(pad_rows([self.kept[sample] for sample in self.samples]), visual.device)
         for selection in made:
             index = index.gather(1, selection.keep.clamp(min=0)).masked_fill(selection.keep < 0, -1)
         return View(
@@ -458,7 +509,7 @@ class Decoding:
             original=self.state.original,
             undecided=undecided,
             just_decided=decided,
-            seeds=[self.seeds[sample] for sample in active],
+            seeds=[self.seeds[sample] for sample in self.samples],
             attention=attention,
             prompt_attention=prompt_attention,
             prompt_rows=prompt_rows,
@@ -468,7 +519,7 @@ class Decoding:
             heads=heads,
             size=None if size is None else size.gather(1, visual.clamp(min=0)),
             index=index,
-            extras={name: [values[sample] for sample in active] for name, values in self.extras.items()},
+            extras={name: [given[sample] for sample in self.samples] for name, given in self.extras.items()},
         )
 
     def _layer_cuts(
@@ -493,12 +544,13 @@ class Decoding:
         for cut in self.cuts:
             if cut.step != step or cut.layer is not None:
                 continue
-            undecided = self.canvas[self.active, : self.settings.length] == self.host.mask_id
-            # Nothing left to guide or to speed up (official_code §5.2); such a sample is done.
-            self._let_go(torch.nonzero(undecided.any(1)).flatten().tolist())
-            if not len(self.active):
+            if step == 0 or not all(map(self.progress.surely_undecided, self.samples)):
+                # Nothing left to guide or to speed up (official_code §5.2); such a sample is done.
+                undecided = self.canvas[self.active, : self.settings.length] == self.host.mask_id
+                self._let_go([place for place, open_ in enumerate(undecided.any(1).tolist()) if open_])
+            if not self.samples:
                 continue
-            undecided = undecided[undecided.any(1)]
+            undecided = self.canvas[self.active, : self.settings.length] == self.host.mask_id
             decided = torch.zeros_like(undecided) if self._decided is None else self._decided
             layout = self.state.layout
             view = self._view(cut, self.attention, layout, undecided, decided, self.state.embeds, self.state.size)
@@ -509,18 +561,21 @@ class Decoding:
     def _apply(self, selection: Selection, layer: int | None = None) -> None:
         """Make a selection last: shorten the state, and both branches under guidance; ``layer`` as in the cut."""
         self._cut_since = True
-        for place, sample in enumerate(self.active.tolist()):
-            keep = selection.keep[place]
-            self.kept[sample] = self.kept[sample][keep[keep >= 0].cpu()]
+        for sample, keep in zip(self.samples, selection.keep.cpu(), strict=True):
+            self.kept[sample] = self.kept[sample][keep[keep >= 0]]
         self.state = self.state.apply(selection, self.pruner.positions, layer)
         if self.guide is not None:
             self.guide = self.guide.apply(selection, self.pruner.positions, layer)
 
     # ---- history -----------------------------------------------------------------------------------------
 
-    def _record(self, step, tokens, predicted, moved, conf, undecided, fed, probe, logits) -> None:
+    def _record(
+        self, step, tokens, predicted, moved, conf, undecided, fed, probe, logits, asked, rows
+    ) -> None:
         if self.recorder is None:
             return
+        if isinstance(rows, slice):
+            logits = logits[asked[:, rows].flatten()] if self.recorder.logits else None
         self.recorder.steps.append(
             StepRecord(
                 step=step,
@@ -530,8 +585,8 @@ class Decoding:
                 transferred=moved,
                 confidence=conf,
                 undecided=undecided,
-                block=self.block[self.active].clone(),
-                index=self.index[self.active].clone(),
+                block=torch.tensor([self.progress.block[sample] for sample in self.samples]),
+                index=torch.tensor([self.progress.index[sample] for sample in self.samples]),
                 fed=fed,
                 logits=logits.clone() if self.recorder.logits else None,
                 **self.recorder.seen_by(probe, self.settings.length),

@@ -12,10 +12,12 @@ from redvtp.attention import AttentionProbe
 from redvtp.caching import CachePolicy, Moment
 from redvtp.flops import Work
 from redvtp.generation.cutting import BY_LAYER, thinned
+from redvtp.graphs import Graphs
 from redvtp.models.base import Host, LayerCut, Output, Span, State
 from redvtp.models.keyvalues import KeyValues
 from redvtp.pruning.base import Pruner
 from redvtp.selection import Cut, Needs
+from redvtp.transfers import sent
 
 
 def check_cache(cache: CachePolicy | None, host: Host, pruner: Pruner | None = None) -> None:
@@ -89,15 +91,27 @@ def run_spans(
     host: Host,
     state: State,
     canvas: LongTensor,
-    rows: Tensor,
+    rows: Tensor | slice,
     spans: Sequence[Span] | None,
     probe: AttentionProbe | None,
     cuts: Mapping[int, LayerCut],
+    graphs: Graphs | None = None,
+    branch: int = 0,
 ) -> Output:
     """The forwards of one step, as one; spans ``[B]`` are None without a cache (see Host.forward).
 
+    Args:
+        graphs: replays what can be replayed.
+        branch: 0, or 1 for the unconditional state of guidance.
+
     Rows that were not computed are marked by -1 in ``probe.rows``.
     """
+    if graphs is not None and (spans is None or len(set(spans)) == 1):
+        span = None if spans is None else spans[0]
+        refused = graphs.refusal(state, canvas, rows, probe, cuts, span)
+        if refused is None:
+            return graphs.forward(state, canvas, rows, span, branch)
+        graphs.counts[refused] += 1
     if spans is None:
         return host.forward(state, canvas, rows, probe, cuts)
     if probe is not None:
@@ -111,27 +125,28 @@ def run_spans(
         return forward(host, state, canvas, rows, probe, cuts, spans[0])
     outputs, probes, order = [], [], []
     for span, places in groups.items():
-        index = torch.tensor(places, device=canvas.device)
+        index = sent(places, canvas.device, torch.long)
         seen = None if probe is None else thinned(probe, index)
         outputs.append(forward(host, state.part(index), canvas[index], rows[index], seen, cuts, span))
         probes.append(seen)
         order.append(index)
+    back = torch.tensor([place for places in groups.values() for place in places]).argsort()
     if probe is not None:
-        gather_probes(probe, probes, torch.cat(order))
-    return gather_outputs(outputs, rows, order)
+        gather_probes(probe, probes, sent(back, canvas.device))
+    return gather_outputs(outputs, rows, order, back)
 
 
 def forward(
     host: Host,
     state: State,
     canvas: LongTensor,
-    rows: Tensor,
+    rows: Tensor | slice,
     probe: AttentionProbe | None,
     cuts: Mapping[int, LayerCut],
     span: Span,
 ) -> Output:
     """One forward of samples that compute the same; a probe whose rows are not among it sees zeros."""
-    if probe is None or probe.values or bool((probe.rows >= 0).any()):
+    if probe is None or probe.values or span.is_all(canvas.shape[1]) or bool((probe.rows >= 0).any()):
         return host.forward(state, canvas, rows, probe, cuts, span)
     output = host.forward(state, canvas, rows, None, cuts, span)
     probe.seen = [layer for layer in range(1, host.layers + 1) if probe.watches(layer)]
@@ -141,9 +156,10 @@ def forward(
     return output
 
 
-def gather_outputs(outputs: Sequence[Output], rows: Tensor, order: Sequence[LongTensor]) -> Output:
-    """One output of the whole batch from those of groups of its samples."""
-    back = torch.cat(list(order)).argsort()
+def gather_outputs(
+    outputs: Sequence[Output], rows: Tensor, order: Sequence[LongTensor], back: LongTensor
+) -> Output:
+    """One output of the whole batch from those of groups of its samples; ``back [B]`` undoes their order."""
     owner = torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows)[rows]
     logits = outputs[0].logits.new_empty(len(owner), outputs[0].logits.shape[1])
     for output, index in zip(outputs, order, strict=True):
@@ -155,9 +171,8 @@ def gather_outputs(outputs: Sequence[Output], rows: Tensor, order: Sequence[Long
     return Output(logits, torch.cat([output.lengths for output in outputs], 1)[:, back], Work(**work))
 
 
-def gather_probes(probe: AttentionProbe, parts: Sequence[AttentionProbe], order: LongTensor) -> None:
-    """Give a probe of the whole batch what those of groups of its samples have seen."""
-    back = order.argsort()
+def gather_probes(probe: AttentionProbe, parts: Sequence[AttentionProbe], back: LongTensor) -> None:
+    """Give a probe of the whole batch what those of groups of its samples have seen (see gather_outputs)."""
     probe.total = None if parts[0].total is None else torch.cat([part.total for part in parts])[back]
     probe.seen = parts[0].seen
     for name in BY_LAYER:

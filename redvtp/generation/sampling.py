@@ -105,12 +105,12 @@ def factor_rows(conf: Tensor, factor: float) -> Tensor:
     return transfer_rows(conf, torch.where(committed == eligible - 1, eligible, committed))
 
 
-def first_occurrence(tokens: LongTensor, pattern: Sequence[int]) -> LongTensor:
+def first_occurrence(tokens: LongTensor, pattern: Sequence[int] | LongTensor) -> LongTensor:
     """``[B]`` where ``pattern`` first starts in each row of ``tokens [B, G]``; G where it does not occur."""
     length = tokens.shape[1]
-    if not pattern or len(pattern) > length:
+    if not 0 < len(pattern) <= length:
         return tokens.new_full((len(tokens),), length)
     windows = tokens.unfold(1, len(pattern), 1)
-    hit = (windows == tokens.new_tensor(list(pattern))).all(-1)
+    hit = (windows == torch.as_tensor(pattern, device=tokens.device)).all(-1)
     position = torch.arange(hit.shape[1], device=tokens.device).expand_as(hit)
     return torch.where(hit, position, length).amin(1)

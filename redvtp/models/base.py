@@ -192,7 +192,7 @@ class Output:
 
     Attributes:
         logits: ``[M, V]`` fp32, one row for each True of ``logit_rows``, in row-major order.
-        lengths: ``[L, B]`` real columns that each decoder layer ran on.
+        lengths: ``[L, B]`` real columns that each decoder layer ran on, in the host's memory.
         work: what that cost (see redvtp.flops.Work); None where it is a forward over all columns, without a cache.
     """
 
@@ -219,13 +219,15 @@ class Host(Protocol):
         self,
         state: State,
         canvas: LongTensor,
-        logit_rows: Tensor,
+        logit_rows: Tensor | slice,
         probe: AttentionProbe | None = None,
         at_layer: Mapping[int, LayerCut] | None = None,
         span: Span | None = None,
     ) -> Output:
         """One forward over the state and ``canvas [B, G + suffix]``; logits of the rows in ``logit_rows``.
 
+        ``logit_rows`` is a mask ``[B, G + suffix]``, or a slice of rows, the same of every sample: how many a mask
+        marks only the device knows, so that a mask makes the host wait for it.
         ``span`` is given where the state has a cache; ``logit_rows`` are then among its rows, and cuts at layers
         come with spans of all columns only. A host that can do this has "cache" in ``can``.
         """
@@ -234,10 +236,14 @@ class Host(Protocol):
         """The state with everything before the response replaced by the mask embedding (guidance)."""
 
 
+def gather_columns(values: Tensor, columns: LongTensor) -> Tensor:
+    """``[B, T', D]`` columns of ``values [B, T, D]``, none of them -1."""
+    return values.gather(1, columns[..., None].expand(-1, -1, values.shape[2]))
+
+
 def take_columns(values: Tensor, columns: LongTensor) -> Tensor:
     """``[B, T', D]`` columns of ``values [B, T, D]``; -1 gives zeros."""
-    index = columns.clamp(min=0)
-    taken = values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+    taken = gather_columns(values, columns.clamp(min=0))
     return taken if bool((columns >= 0).all()) else taken * (columns >= 0)[..., None].to(taken.dtype)
 
 

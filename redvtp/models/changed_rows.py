@@ -14,9 +14,10 @@ from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from redvtp.flops import Work
-from redvtp.models.base import Span, State, take_columns
+from redvtp.models.base import Span, State, gather_columns
 from redvtp.models.decoder import key_mask, keys_and_values, run_parts, through
 from redvtp.models.keyvalues import Writer
+from redvtp.sequence import PADDING
 
 # Similarities that differ by less are equal: rounding makes such differences.
 RESOLUTION = 1e-5
@@ -49,11 +50,12 @@ def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> 
             writer = Writer(store, layout, slice(0, before), place, samples)
             writer.update(*keys_and_values(layer, prompt), number)
             prompt = prompt[:, :0]
-        columns = torch.cat([torch.arange(prompt.shape[1]).to(chosen).expand(len(rows), -1), chosen + before], 1)
+        first = torch.arange(prompt.shape[1], device=chosen.device).expand(len(rows), -1)
+        columns = torch.cat([first, chosen + before], 1)
         attended, grown = kept.attended, kept.grown
         if columns.shape[1]:
-            writer = Writer(store, layout, columns, tuple(take_columns(part, columns) for part in rotary), samples)
-            entered = torch.cat([prompt, take_columns(rows, chosen)], 1)
+            writer = Writer(store, layout, columns, tuple(gather_columns(part, columns) for part in rotary), samples)
+            entered = torch.cat([prompt, gather_columns(rows, chosen)], 1)
             parts = run_parts(layer, entered, attention_mask=mask, is_causal=False, **through(writer))
             first = prompt.shape[1]
             prompt = prompt + parts[0][:, :first] + parts[1][:, :first]
@@ -82,7 +84,7 @@ def changed_rows(layer: LlamaDecoderLayer, rows: Tensor, old: Tensor, count: int
 
 def count_work(state: State, span: Span, count: int, prompt: list[int], rows: int) -> tuple[LongTensor, Work]:
     """Columns that each layer ran on ``[L, B]``, and the work; ``prompt`` are the padded prompt's of each layer."""
-    real = state.layout.real
+    real = state.layout.host_kind != PADDING
     in_prompt = real[:, : state.layout.prompt_length].sum(1)
     ran = torch.stack([count + in_prompt * bool(columns) for columns in prompt])
     keys = count + in_prompt.expand(len(prompt), -1) * int(span.prompt)

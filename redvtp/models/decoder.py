@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import DynamicCache, LlamaModel
+from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from redvtp.attention import AttentionProbe, rotate
 from redvtp.models.base import LayerCut, Unseen, merge_visual, move_positions, move_size, take_columns
+from redvtp.models.fused import FusedAttention
 from redvtp.models.keyvalues import KeyValues, Writer
 from redvtp.sequence import VISUAL, Layout
 
@@ -29,7 +30,7 @@ class Frame:
         layout, positions, size, unseen: of the T columns (see run_layers).
         mask: of the keys (see key_mask).
         rotary: cosines and sines ``[B, T, d]``.
-        count: ``[B]`` real columns.
+        count: ``[B]`` real columns, in the host's memory.
     """
 
     layout: Layout
@@ -53,7 +54,7 @@ class Frame:
         """The frame of ``hidden [B, T, D]``."""
         mask = key_mask(layout, size, hidden.dtype, unseen)
         rotary = decoder.rotary_emb(hidden, position_ids=positions)
-        return cls(layout, positions, size, mask, rotary, layout.real.sum(1), unseen)
+        return cls(layout, positions, size, mask, rotary, layout.lengths, unseen)
 
     def writer(self, store: KeyValues | None, samples: LongTensor | None) -> Writer | None:
         """What fills the store from all of the columns, where there is one."""
@@ -66,6 +67,18 @@ class Frame:
         keywords = {"position_embeddings": self.rotary} if writer is None else through(writer)
         alone = self.layout.prompt_length if writer is not None and writer.store.alone else 0
         return keywords | ({"alone": alone} if alone else {})
+
+
+@dataclass(frozen=True)
+class Before:
+    """Stands in for the cache of a stock attention layer: keys, rotated, and values of the columns before its own."""
+
+    key: Tensor
+    value: Tensor
+
+    def update(self, key: Tensor, value: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
+        """Those of all columns."""
+        return torch.cat([self.key, key], 2), torch.cat([self.value, value], 2)
 
 
 def through(writer: Writer) -> dict[str, Any]:
@@ -141,6 +154,7 @@ def run_layers(
         if probe is not None:
             where = new_columns(columns, frame.layout.length)
             probe.rows, probe.columns = follow(where, probe.rows), follow(where, probe.columns)
+            probe.starts = None
         hidden = take_columns(merge_visual(hidden, visual, selection), columns)
         layout = frame.layout.take(columns)
         positions = move_positions(frame.positions, layout, columns, cut.positions)
@@ -169,6 +183,8 @@ def looks_before(probe: AttentionProbe | None, layer: int, column: int) -> bool:
     """Whether the probe reads rows before ``column`` in that layer."""
     if probe is None or not probe.watches(layer):
         return False
+    if probe.starts is not None and probe.starts >= column:
+        return False
     return bool(((probe.rows >= 0) & (probe.rows < column)).any())
 
 
@@ -191,9 +207,7 @@ def tail_of_layer(
     halves = slice(0, before), slice(before, hidden.shape[1])
     first, last = (tuple(part[:, columns] for part in rotary) for columns in halves)
     if writer is None:
-        cache = DynamicCache()
-        cache.update(rotate(key, first), value, number)
-        keywords = {"position_embeddings": last, "past_key_values": cache}
+        keywords = {"position_embeddings": last, "past_key_values": Before(rotate(key, first), value)}
     else:
         replace(writer, columns=halves[0], rotary=first).update(key, value, number)
         keywords = through(replace(writer, columns=halves[1], rotary=last))
@@ -206,6 +220,8 @@ def tail_of_layer(
 def keys_and_values(layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Keys before the rotary embedding, and values, ``[B, H_kv, T, d]`` each, of ``hidden [B, T, D]``."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    if isinstance(attention, FusedAttention):
+        return attention.heads(normed, first=1)
     heads = (*normed.shape[:2], -1, attention.head_dim)
     return attention.k_proj(normed).view(heads).transpose(1, 2), attention.v_proj(normed).view(heads).transpose(1, 2)
 
@@ -215,12 +231,12 @@ def key_mask(
 ) -> Tensor | None:
     """``[B, 1, 1, T]`` mask of the real keys: None without padding (the fast kernels), boolean with it,
     additive log sizes where tokens were merged; ``[B, 1, T, T]`` where columns are hidden from some rows."""
-    real = layout.real[:, None, None].to(torch.bool)
+    real = layout.real[:, None, None]
     blocked = None if unseen is None else unseen.blocked(layout.length)[:, None]
     if size is None:
         if blocked is not None:
             return real & ~blocked
-        return None if bool(real.all()) else real
+        return real if layout.padded else None
     bias = size.log()[:, None, None].masked_fill(~real, float("-inf")).to(dtype)
     return bias if blocked is None else bias.masked_fill(blocked, float("-inf"))
 
@@ -229,7 +245,7 @@ def new_columns(columns: LongTensor, length: int) -> LongTensor:
     """``[B, length]`` where each old column now stands, -1 where it was dropped."""
     where = columns.new_full((len(columns), length + 1), -1)
     target = torch.where(columns >= 0, columns, length)
-    where.scatter_(1, target, torch.arange(columns.shape[1]).expand_as(columns).to(columns))
+    where.scatter_(1, target, torch.arange(columns.shape[1], device=columns.device).expand_as(columns))
     return where[:, :length]
 
 

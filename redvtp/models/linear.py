@@ -15,6 +15,14 @@ def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """torch's ``linear``, by oneDNN where that is fp32 inference on a CPU."""
+    plain = input.device.type != "cpu" or input.dtype != torch.float32 or weight.dtype != torch.float32
+    if plain or not input.numel() or torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
+        return nn.functional.linear(input, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+
+
 class OneDnnLinear(nn.Linear):
     """nn.Linear that asks oneDNN for fp32 inference on a CPU, and is stock in every other case."""
 
@@ -27,10 +35,7 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """``[..., in] -> [..., out]``."""
-        plain = input.device.type != "cpu" or input.dtype != torch.float32 or self.weight.dtype != torch.float32
-        if plain or not input.numel() or torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad):
-            return super().forward(input)
-        return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+        return onednn_linear(input, self.weight, self.bias)
 
 
 def use_onednn(model: nn.Module) -> None:

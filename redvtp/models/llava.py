@@ -25,6 +25,7 @@ from redvtp.models.config import image_processor
 from redvtp.models.decoder import run_layers
 from redvtp.models.files import CheckpointError
 from redvtp.models.folder import Folder
+from redvtp.models.fused import fuse
 from redvtp.models.linear import use_onednn
 from redvtp.models.placement import check_room, placed
 from redvtp.models.prompts import LLADA_V_SYSTEM, render, tokenize, user_text
@@ -51,6 +52,7 @@ class LlavaHost:
         keep_newline: keep the token behind an image marker that the official tokenisation drops.
         mask_id, banned_ids: override the tokenizer's.
         onednn: run fp32 products on a CPU through oneDNN (see redvtp.models.linear).
+        fused: join each layer's products, for speed; outputs change by rounding (see redvtp.models.fused).
 
     Attributes:
         title: the model's name in messages.
@@ -86,6 +88,7 @@ class LlavaHost:
         mask_id: int | None = None,
         banned_ids: Sequence[int] | None = None,
         onednn: bool = True,
+        fused: bool = False,
     ) -> None:
         if aspect not in ASPECTS:
             raise ValueError(f"aspect={aspect!r}: expected one of {', '.join(ASPECTS)}")
@@ -95,6 +98,8 @@ class LlavaHost:
         self.model.set_attn_implementation({"text_config": ATTENTION_NAME})
         if onednn:
             use_onednn(self.model)
+        if fused:
+            fuse(self.decoder)
         self.tokenizer = tokenizer
         self.processor = processor or image_processor(model.config)
         self.aspect = aspect
@@ -140,7 +145,12 @@ class LlavaHost:
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, dtype: torch.dtype | None = None, device: Any = "cpu", device_map: Any = None
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        device: Any = "cpu",
+        device_map: Any = None,
+        **own_options: Any,
     ) -> Self:
         """A host from a local folder in official naming, or as transformers saves LLaVA-OneVision.
 
@@ -153,6 +163,7 @@ class LlavaHost:
         Args:
             dtype: of the weights; None is the ``published_dtype`` in official naming, else fp32.
             device, device_map: see redvtp.models.placement.placed.
+            own_options: more of this class's options, e.g. ``fused=True``.
 
         Raises:
             CheckpointError: a missing or unreadable file; tensors missing, left over or misshapen.
@@ -169,7 +180,7 @@ class LlavaHost:
             model = load_stored(kind, found.config, found.stored, dtype, place)
         if found.notes:
             LOG.warning("%s: %s; followed", found.path / "config.json", "; ".join(found.notes))
-        return cls(model, found.tokenizer, **found.options)
+        return cls(model, found.tokenizer, **found.options | own_options)
 
     @classmethod
     def on_meta(cls, official: Mapping | None = None) -> LlavaOnevisionForConditionalGeneration:
@@ -266,7 +277,7 @@ class LlavaHost:
         width = max(e.shape[1] for e in embeds)
         padded = [torch.nn.functional.pad(e, (0, 0, width - e.shape[1], 0)) for e in embeds]
         batch = torch.cat(padded).to(self.device)
-        layout = Layout(**{name: value.to(self.device) for name, value in vars(layout).items()})
+        layout = layout.to(self.device)
         return State(batch, layout, compact_positions(layout), layout.count(VISUAL))
 
     # ---- images ------------------------------------------------------------------------------------------
@@ -323,12 +334,12 @@ class LlavaHost:
         self,
         state: State,
         canvas: LongTensor,
-        logit_rows: Tensor,
+        logit_rows: Tensor | slice,
         probe: AttentionProbe | None = None,
         at_layer: Mapping[int, LayerCut] | None = None,
         span: Span | None = None,
     ) -> Output:
-        """One forward; logits in fp32 of the canvas rows that ``logit_rows [B, G + suffix]`` marks."""
+        """One forward; logits in fp32 of the canvas rows that ``logit_rows`` marks (see redvtp.models.base.Host)."""
         rows, work = self.decoder.embed_tokens(canvas), None
         if span is None:
             hidden, lengths = run_layers(
@@ -344,8 +355,9 @@ class LlavaHost:
             )
         else:
             hidden, lengths, work = run_span(self.decoder, state, rows, span, probe, at_layer)
-            logit_rows = logit_rows[:, span.start : span.stop]
-        return Output(self.model.lm_head(self.decoder.norm(hidden[logit_rows])).float(), lengths, work)
+            logit_rows = of_span(logit_rows, span)
+        read = hidden[:, logit_rows].flatten(0, 1) if isinstance(logit_rows, slice) else hidden[logit_rows]
+        return Output(self.model.lm_head(self.decoder.norm(read)).float(), lengths, work)
 
     def unconditional(self, state: State) -> State:
         """The same state with the mask embedding in every prompt and visual column (official_code §3)."""
@@ -360,6 +372,13 @@ class LlavaHost:
         if found is None or found == self.tokenizer.unk_token_id:
             raise CheckpointError(f"the tokenizer has no token {token}, which {self.title} needs")
         return found
+
+
+def of_span(rows: Tensor | slice, span: Span) -> Tensor | slice:
+    """Rows of the canvas, as rows of the span that holds them."""
+    if isinstance(rows, slice):
+        return slice(rows.start - span.start, rows.stop - span.start)
+    return rows[:, span.start : span.stop]
 
 
 def paired(images: Sequence[Image.Image], features: Sequence[Tensor], layouts: Sequence[Layout]) -> list[tuple]:

@@ -12,7 +12,7 @@ from redvtp.flops import Work
 from redvtp.models.base import LayerCut, Span, State
 from redvtp.models.changed_rows import run_changed
 from redvtp.models.decoder import key_mask, run_layer, run_layers, through
-from redvtp.models.keyvalues import Writer
+from redvtp.models.keyvalues import KeyValues, Writer
 
 
 def run_span(
@@ -36,7 +36,7 @@ def run_span(
     Raises:
         ValueError: a span that no forward can do.
     """
-    state.cache.turn(lambda like, positions: decoder.rotary_emb(like, position_ids=positions), head_width(decoder))
+    turn_keys(decoder, state.cache)
     if span.is_all(rows.shape[1]):
         return run_all(decoder, state, rows, probe, at_layer)
     if at_layer:
@@ -47,6 +47,20 @@ def run_span(
     if span.prompt or span.share is not None:
         raise ValueError(f"{span}: the prompt is computed together with all rows")
     return run_rows(decoder, state, rows[:, span.start : span.stop], span, probe)
+
+
+def turn_keys(decoder: LlamaModel, cache: KeyValues) -> None:
+    """Rotate the kept keys whose columns have moved."""
+    cache.turn(lambda like, positions: decoder.rotary_emb(like, position_ids=positions), head_width(decoder))
+
+
+def plain_work(state: State, span: Span | None, layers: int) -> tuple[LongTensor, Work | None]:
+    """Columns that each layer runs on ``[L, B]``, and the work, of a forward without cuts: over all columns (None) or
+    a span of rows."""
+    if span is None:
+        return state.layout.lengths.repeat(layers, 1), None
+    work = Work.part(span.stop - span.start, state.layout.lengths, layers)
+    return work.rows, work
 
 
 def head_width(decoder: LlamaModel) -> int:
@@ -92,5 +106,4 @@ def run_rows(
     keywords |= {"attention_mask": mask, "is_causal": False, "probe": probe}
     for layer in decoder.layers:
         hidden = run_layer(layer, hidden, hidden.shape[1], **keywords)
-    work = Work.part(hidden.shape[1], layout.real.sum(1), len(decoder.layers))
-    return hidden, work.rows, work
+    return hidden, *plain_work(state, span, len(decoder.layers))
