@@ -51,12 +51,13 @@ NOTEBOOKS = (
     Notebook("caches", "15_caches.ipynb", ("caches",), "caches x pruning: score against compute"),
     Notebook("lavida", "16_lavida.ipynb", ("lavida",), "LaViDa's main table, repaired and as published"),
     Notebook("rivals", "18_rivals.ipynb", ("rivals", "rival_order"), "the redundancy study's tables, in kind"),
+    Notebook("positions", "19_positions.ipynb", ("positions",), "kept tokens re-numbered, or at their old positions"),
     Notebook(
         "claims",
         "20_claims.ipynb",
         (
             "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
-            "ablations", "lavida", "caches", "rivals",
+            "ablations", "lavida", "caches", "rivals", "positions",
         ),
         "every claim of the papers, and what the results say of it",
     ),
