@@ -156,5 +156,6 @@ def _of_model(rows: pd.DataFrame) -> str:
     return (
         f"{rows['model'].iloc[0]} (n = {int(rows['n'].min())} a family): at {KEEP:.0%} RedVTP changes exact match by "
         f"{', '.join(texts)} points (compact against original positions; paired with the unpruned run, 95% intervals "
-        f"in brackets). Original positions differ from compact ones in {rates.listed(named, 'no family')}."
+        f"in brackets). After adjustment, original positions differ from compact ones in "
+        f"{rates.listed(named, 'no family')}."
     )

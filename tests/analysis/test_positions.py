@@ -99,7 +99,7 @@ def test_the_sentence_says_the_story(story):
     first, second, both = figure.sentence(story).split("\n\n")
     assert first.startswith("a (n = 40 a family): at 25% RedVTP changes exact match by -75 [")
     assert "] against +0 [" in first and "differ from compact ones in doc at 25% (+75) and info at 25% (+75)." in first
-    assert second.endswith("Original positions differ from compact ones in no family.")
+    assert second.endswith("After adjustment, original positions differ from compact ones in no family.")
     assert "changes 2 of 24 rates" in both and "RedVTP 2 better and 0 worse of 12; random 0 better and 0 worse" in both
 
 
