@@ -55,12 +55,13 @@ NOTEBOOKS = (
         ("mini", "speed"),
     ),
     Notebook("rivals", "18_rivals.ipynb", ("rivals", "rival_order"), "the redundancy study's tables, in kind"),
+    Notebook("positions", "19_positions.ipynb", ("positions",), "kept tokens re-numbered, or at their old positions"),
     Notebook(
         "claims",
         "20_claims.ipynb",
         (
             "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
-            "ablations", "lavida", "caches", "rivals",
+            "ablations", "lavida", "caches", "rivals", "positions",
         ),
         "every claim of the papers, and what the results say of it",
     ),

@@ -82,6 +82,10 @@ SOURCES = {
         "late, progressive and rival methods; difference: from the same unpruned, or unchanged", "analysis.rivals",
         "analysis.figures.rivals",
     ),
+    "positions": Source(
+        "exact match with kept tokens re-numbered, and at their old positions; difference: original less compact",
+        "analysis.positions", "analysis.figures.positions",
+    ),
     "speed": Source(
         "times of the true shapes on a GPU, against our own loop unpruned", "analysis.speed.measure",
         "analysis.figures.speed",
