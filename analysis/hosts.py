@@ -6,6 +6,7 @@ from analysis import paths
 from analysis.profiles import RunContext
 
 LAVIDA = "mini/lavida"
+ADAPTED = "mini/llada_ar"  # a diffusion model adapted from the autoregressive control
 
 
 def is_there(name: str) -> bool:

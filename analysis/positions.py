@@ -92,9 +92,10 @@ def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
 
 
 def models(run: RunContext) -> tuple[list[str], list[str]]:
-    """(models to run, models left out because their folder is not there): all of the profile, and LaViDa's."""
-    _, skipped = hosts.both(run)
-    return [name for name in (*run.profile.models, hosts.LAVIDA) if name not in skipped], skipped
+    """(models to run, models left out because their folder is not there): the profile's, LaViDa's, the adapted one."""
+    others = (hosts.LAVIDA, hosts.ADAPTED)
+    there = [name for name in others if hosts.is_there(name)]
+    return [*run.profile.models, *there], [name for name in others if name not in there]
 
 
 def measure(run: RunContext) -> Result:

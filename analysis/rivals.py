@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 import redvtp
-from analysis import answers, benchmarks, compute, paths, rival_arms, storage, subset
+from analysis import answers, benchmarks, compute, hosts, paths, rival_arms, storage, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
 from analysis.comparisons import difference, named, rate, turned
@@ -42,7 +42,7 @@ EACH = ("host", "model", "origin", "family", "split", "seed", "index", "method",
         "comparison")  # fmt: skip
 BY = tuple(name for name in EACH if name != "index")
 MEANS = ("score", "evidence_recall", "open", "tokens_fed")
-AUTOREGRESSIVE = "mini/llada_ar"
+AUTOREGRESSIVE = hosts.ADAPTED
 PUBLISHED = "llada_v"
 UNPRUNED = {"method": "none", "keep": 1.0, "start": None, "change": "none", "comparison": "none"}
 MOST = {"default": 50, "quick": 6, "full": 100}  # samples a family and seed

@@ -141,14 +141,16 @@ def test_the_measurement_runs(model, tmp_path, monkeypatch):
     monkeypatch.setitem(profiles.PROFILES, "mini", mini)
     monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=4, seeds=(0,)))
     result = positions.measure(run_context(mode="quick"))
-    assert len(result.rows) == 3 * (1 + PRUNED)
+    assert len(result.rows) == 4 * (1 + PRUNED)
     assert {row["n"] for row in result.rows} == {2}
-    assert list(dict.fromkeys(row["model"] for row in result.rows)) == ["llada_v", "llada_v_seed1", "lavida"]
+    names = ["llada_v", "llada_v_seed1", "lavida", "llada_ar"]
+    assert list(dict.fromkeys(row["model"] for row in result.rows)) == names
     assert compare(result, result).differ == 0
     assert result.provenance["params"]["skipped"] == []
 
 
 def test_a_model_that_is_not_there_is_left_out(monkeypatch):
-    assert positions.models(run_context())[0] == ["mini/llada_v", "mini/llada_v_seed1", "mini/lavida"]
+    own, others = ["mini/llada_v", "mini/llada_v_seed1"], ["mini/lavida", "mini/llada_ar"]
+    assert positions.models(run_context()) == ([*own, *others], [])
     monkeypatch.setattr(hosts, "LAVIDA", "mini/not_there")
-    assert positions.models(run_context()) == (["mini/llada_v", "mini/llada_v_seed1"], ["mini/not_there"])
+    assert positions.models(run_context()) == ([*own, "mini/llada_ar"], ["mini/not_there"])
