@@ -35,5 +35,6 @@ def quantize_weights(host: LlavaHost, scheme: str = "int8") -> None:
         torchao = importlib.import_module("torchao.quantization")
         config = getattr(torchao, SCHEMES[scheme])()
     except (ImportError, AttributeError) as error:
-        raise ImportError(f"scheme={scheme!r} needs torchao: pip install 'redvtp[speed]' ({error})") from error
+        message = f"scheme={scheme!r} needs torchao (tested with 0.18.0): pip install torchao ({error})"
+        raise ImportError(message) from error
     torchao.quantize_(host.decoder.layers, config, filter_fn=lambda module, name: isinstance(module, nn.Linear))
