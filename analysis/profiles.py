@@ -90,7 +90,7 @@ PROFILES = {
         Profile(
             name="paper",
             models=("GSAI-ML/LLaDA-V", "jacklishufan/lavida-llada-v1.0-instruct"),
-            families=("ai2d", "realworldqa", "infovqa", "docvqa", "mme", "mmbench", "chartqa"),
+            families=("docvqa", "infovqa", "chartqa", "ai2d", "mme", "mmbench", "realworldqa"),
             data=("data/papers",),
             hardware="one or more GPUs",
             decides="every claim, accuracy included",

@@ -145,7 +145,8 @@ def test_protocols_are_those_of_the_official_evaluation():
     assert {name: told(name) for name in PUBLISHED} == {
         "docvqa": (32, 32, 16), "infovqa": (32, 32, 16), "chartqa": (16, 16, 16), "ai2d": (2, 2, 2),
         "mmbench": (2, 2, 2), "realworldqa": (2, 2, 2)}  # fmt: skip
-    assert tuple(PUBLISHED) == run_context("paper").profile.families
+    # MME's score is of pairs of questions: only lmms-eval's own reader has them.
+    assert [*PUBLISHED] == [family for family in run_context("paper").profile.families if family != "mme"]
     assert {name for name in PUBLISHED if benchmarks.get(name).stop == ("\n",)} == {"chartqa"}
 
 
