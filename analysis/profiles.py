@@ -181,4 +181,4 @@ def run_context(
         return RunContext(chosen, mode, force, source)
     if mode == "full":
         raise ValueError(f"profile {profile!r} has no full size: draw a fraction of 1")
-    return RunContext(chosen, mode, force, source, draw or Draw())
+    return RunContext(chosen, mode, force, source, draw=draw or Draw())
