@@ -8,6 +8,7 @@ same bytes as one that was not.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -101,6 +102,8 @@ def _together(exchange: Callable[[Any], object]) -> None:
     try:
         if not group.is_initialized():
             group.init_process_group("gloo", timeout=PATIENCE)
+            # An interpreter that ends with the group's threads still running can abort.
+            atexit.register(group.destroy_process_group)
         exchange(group)
     except RuntimeError as error:
         raise ProcessLost(
