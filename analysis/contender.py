@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import redvtp
-from analysis import answers, benchmarks, subset
+from analysis import answers, benchmarks, hosts, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
 from analysis.comparisons import named, paired, rate
@@ -31,13 +31,14 @@ from redvtp.pruning import Pruner
 from redvtp.sequence import PROMPT
 
 SPLIT = "dev"
-FAMILIES = ("doc", "info")
+FAMILIES = ("doc", "info", "chart")
 RATIOS = (0.25, 0.1)
 MOST = 48  # development samples a family
 BY = ("model", "family", "split", "setting", "ratio")
 HALVINGS = 12  # of the interval that a budget is looked for in
 NONE, BASELINE = "none", "redvtp"
 STAGED = redvtp.Staged()
+MIDDLE, INNER = (3, 4), (2, 3, 4, 5)  # of the mini models' six layers
 
 
 def grid() -> dict[str, Pruner]:
@@ -53,7 +54,13 @@ def grid() -> dict[str, Pruner]:
         "early, layer 3": replace(STAGED, layer=3),
         "early, last layer but one": replace(STAGED, layer=5, window=3),
         "early, second at 2": replace(STAGED, second=2),
-        "early, second at 4": replace(STAGED, second=4),
+        "early, 30%, second at 4": replace(STAGED, first=0.3, second=4),
+        "early, 30%, second at 8": replace(STAGED, first=0.3, second=8),
+        "early, middle layers": replace(STAGED, layers=MIDDLE),
+        "early, inner layers": replace(STAGED, layers=INNER),
+        "once, middle layers": replace(once, layers=MIDDLE),
+        "once, inner layers": replace(once, layers=INNER),
+        "once, newlines stay": replace(once, protect=("newline",)),
         "early, mass": replace(STAGED, keep=redvtp.Mass(0.5)),
         "once, mass": replace(once, keep=redvtp.Mass(0.5)),
         "early, diverse 0.3": replace(STAGED, diversity=0.3),
@@ -151,7 +158,7 @@ def matched(pruner: Pruner, cost: Callable[[Pruner], int], target: int) -> Prune
 
 
 def settle(batches: Sequence[Batch], settings: dict[str, Pruner], ratio: float) -> dict[str, Pruner]:
-    """Every setting with its budget at the baseline's FLOPs; those that cost more at any are left out."""
+    """Every setting with its budget at the baseline's FLOPs; those that no budget fits are left out."""
 
     def cost(pruner: Pruner) -> int:
         return sum(batch.cost(pruner) for batch in batches)
@@ -162,6 +169,9 @@ def settle(batches: Sequence[Batch], settings: dict[str, Pruner], ratio: float) 
         if name != BASELINE:
             try:
                 made[name] = matched(pruner, cost, target)
+                if pruner.protect:
+                    for batch in batches:
+                        batch.start(made[name])  # refuses a budget below the protected tokens
             except ValueError:
                 continue
     return made
@@ -239,6 +249,11 @@ def best(rows: Sequence[Row], ratio: float) -> str:
     return max(scores, key=scores.__getitem__)
 
 
+def models(run: RunContext) -> tuple[str, ...]:
+    """The profile's, and the one that was autoregressive before where it is there."""
+    return (*run.profile.models, *filter(hosts.is_there, [hosts.ADAPTED]))
+
+
 def draw(run: RunContext) -> dict[str, list[Sample]]:
     """The development samples of each family."""
     return {
@@ -250,7 +265,7 @@ def draw(run: RunContext) -> dict[str, list[Sample]]:
 def measure(run: RunContext) -> Result:
     """The grid on the development samples of every model and family; `best(rows, ratio)` says which setting won."""
     drawn = draw(run)
-    weights = {f"weights {answers.folder(name)}": answers.weights_hash(name) for name in run.profile.models}
+    weights = {f"weights {answers.folder(name)}": answers.weights_hash(name) for name in models(run)}
     with Measurement(
         "contender",
         run,
@@ -261,7 +276,7 @@ def measure(run: RunContext) -> Result:
         tolerances={"budget": 0.05, "kept": 0.05, "flops_ratio": 0.05, "flops_to_redvtp": 0.05},
     ) as m:
         m.each(
-            [{"model": name, "family": family} for name in run.profile.models for family in drawn],
+            [{"model": name, "family": family} for name in models(run) for family in drawn],
             lambda cell: compute(cell["model"], drawn[cell["family"]]),
         )
     return m.result

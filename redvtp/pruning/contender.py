@@ -45,6 +45,7 @@ class Staged(Scored):
         layer: the early cut comes after this decoder layer of step 1, 1..L-1; None for the one at two thirds.
         window: layers up to that one whose attention is averaged for it.
         second: the last cut comes after this step's transfer (the last possible one, in a shorter run).
+        layers: decoder layers, 1..L, whose attention is averaged for the last cut; None for all.
         diversity: from 0 (off) to 1: by how much the score of a token falls where a better one is the same, in
             proportion to their cosine.
         merge: average dropped tokens into the kept ones that they are most like, in the last cut.
@@ -59,6 +60,7 @@ class Staged(Scored):
     layer: int | None = None
     window: int = 2
     second: int = 1
+    layers: tuple[int, ...] | None = None
     diversity: float = 0.0
     merge: bool = False
     prior: bool = False
@@ -71,6 +73,8 @@ class Staged(Scored):
             value = getattr(self, name)
             if not is_whole(value) or value < 1:
                 raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more")
+        if self.layers is not None and not (isinstance(self.layers, tuple) and self.layers):
+            raise ValueError(f"layers={self.layers!r}: expected a tuple of at least one layer, or None for all")
         if isinstance(self.diversity, bool) or not isinstance(self.diversity, (int, float)):
             raise ValueError(f"diversity={self.diversity!r}: expected a number in [0, 1]")
         if not 0 <= self.diversity <= 1:
@@ -95,7 +99,7 @@ class Staged(Scored):
 
     def needs(self, cut: Cut) -> Needs:
         """Attention of the response rows, and what the options look at."""
-        layers = None
+        layers = self.layers
         if cut.layer is not None:
             layers = tuple(range(max(1, cut.layer - self.window + 1), cut.layer + 1))
         states = self.diversity > 0 or (self.merge and cut.layer is None)
