@@ -101,15 +101,24 @@ def seed_of(sample: Sample) -> int:
     return sample.seed * 1_000_003 + sample.index
 
 
-def start(host: redvtp.Model, batch: Sequence[Sample], pruner: Pruner | None = None, **options) -> Decoding:
-    """A batch before its first step, under its family's protocol but for `options`; its history is kept."""
+def start(
+    host: redvtp.Model,
+    batch: Sequence[Sample],
+    pruner: Pruner | None = None,
+    extras: Mapping[str, list] | None = None,
+    **options,
+) -> Decoding:
+    """A batch before its first step, under its family's protocol but for `options`; its history is kept.
+
+    A pruner can ask for the samples' evidence, and for the `extras`.
+    """
     options.setdefault("recorder", redvtp.Recorder())
     benchmark = benchmarks.get(batch[0].family)
     return host.start(
         [redvtp.Prompt(sample.question + benchmark.suffix(host.host.name), [sample.image]) for sample in batch],
         prune=pruner,
         seeds=[seed_of(sample) for sample in batch],
-        extras={"evidence": [sample.evidence for sample in batch]},
+        extras={"evidence": [sample.evidence for sample in batch], **(extras or {})},
         **(asdict(benchmark.protocol) | options),
     )
 

@@ -11,13 +11,19 @@ rows; `answers hidden` hides them from the prompt's and the visual rows as well,
 visual tokens skip half of the layers in every step, those from a third of the depth on; both rank by the attention of
 still-masked rows, at the same ratio, so that the layers see as many tokens in all. `equal compute, diverse` is the same
 with DivPrune's choice, `equal compute, early layers` with the layers after the first.
+
+`comparison: original positions` is a method whose tokens stay where they were; all others but `staged` re-number the
+tokens that stay, as the official code of RedVTP does.
+
+`sgl` is guided by the autoregressive control, which is no smaller than the models here and costs a run of its own that
+is not in the FLOPs. `oracle` knows where the evidence is. Both bound what a choice of tokens can do.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redvtp
 from analysis import benchmarks
@@ -34,6 +40,7 @@ SHORT = ("diagram", "scene", "perception", "choice")
 
 NO_ANSWERS, HIDDEN = "no answer attention", "answers hidden"
 EQUAL, DIVERSE, EARLY = "equal compute", "equal compute, diverse", "equal compute, early layers"
+ORIGINAL = "original positions"
 
 Make = Callable[[float], Pruner]
 
@@ -55,6 +62,8 @@ MORE: dict[str, Make] = {
     "d3tom": lambda keep: redvtp.D3ToM(keep=keep),
     "vnorm": lambda keep: redvtp.VNorm(keep=keep),
     "staged": lambda keep: redvtp.Staged(keep=keep),
+    "sgl": lambda keep: redvtp.SGL(keep=keep),
+    "oracle": lambda keep: redvtp.Oracle(keep=keep, step=0),
     "random": lambda keep: redvtp.Random(keep=keep, step=0),
     "uniform": lambda keep: redvtp.Uniform(keep=keep, step=0),
 }
@@ -133,6 +142,8 @@ def arms(family: str, layers: int, wide: bool) -> tuple[Arm, ...]:
     if family in LONG:
         found += _interventions(steps, wide)
         found += _equal_compute(layers, wide)
+    if wide and family not in SHORT:
+        found += _original_positions()
     return tuple(dict.fromkeys(found))
 
 
@@ -190,6 +201,11 @@ def _equal_compute(layers: int, wide: bool) -> Iterator[Arm]:
         skipping = redvtp.Scheduled(method, layer=after, until=after + layers // 2 + 1)
         yield Arm("late", KEEP, "half", redvtp.Scheduled(method, start=STARTS["half"]), comparison=comparison)
         yield Arm("layer_skipping", KEEP, "first", skipping, comparison=comparison)
+
+
+def _original_positions() -> Iterator[Arm]:
+    for name, make in FIVE.items():
+        yield Arm(name, KEEP, "first", replace(make(KEEP), positions="original"), comparison=ORIGINAL)
 
 
 def possible(pruner: Pruner, steps: int, layers: int) -> bool:

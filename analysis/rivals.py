@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 import redvtp
-from analysis import answers, benchmarks, compute, hosts, paths, rival_arms, storage, subset
+from analysis import answers, benchmarks, compute, guides, hosts, paths, rival_arms, storage, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
 from analysis.comparisons import difference, named, rate, turned
@@ -45,7 +45,8 @@ MEANS = ("score", "evidence_recall", "open", "tokens_fed")
 AUTOREGRESSIVE = hosts.ADAPTED
 PUBLISHED = "llada_v"
 UNPRUNED = {"method": "none", "keep": 1.0, "start": None, "change": "none", "comparison": "none"}
-MOST = {"default": 50, "quick": 6, "full": 100}  # samples a family and seed
+MOST = {"default": 50, "quick": 6, "full": 50}  # samples a family and seed
+SEEDS = 2  # of the run's, where it has more
 
 
 def origins(run: RunContext) -> tuple[dict[str, str], list[str]]:
@@ -71,7 +72,8 @@ def answer_batch(host: redvtp.Model, batch: Sequence[Sample], wide: bool) -> Ite
     for arm in rival_arms.arms(batch[0].family, host.host.layers, wide):
         groups[arm.steps or protocol.steps].append(arm)
     for steps, chosen in groups.items():
-        trunk = answers.start(host, batch, steps=steps, stop=())
+        extras = {"guide": guides.scores(batch)} if any(is_guided(arm) for arm in chosen) else None
+        trunk = answers.start(host, batch, steps=steps, stop=(), extras=extras)
         leaves = {arm: arm.leaves(steps, host.host.layers) for arm in chosen if not is_plain(arm)}
         told: dict[Arm, list[Row]] = {}
         for done in range(max(leaves.values()) + 1):
@@ -90,6 +92,11 @@ def answer_batch(host: redvtp.Model, batch: Sequence[Sample], wide: bool) -> Ite
 def is_plain(arm: Arm) -> bool:
     """Whether it is the unpruned run itself."""
     return arm.pruner is None and arm.change == "none"
+
+
+def is_guided(arm: Arm) -> bool:
+    """Whether the arm needs another model's scores."""
+    return isinstance(arm.pruner, redvtp.SGL)
 
 
 def _fork(trunk: Decoding, arm: Arm) -> Decoding:
@@ -169,7 +176,7 @@ def measure_answers(run: RunContext, name: str, origin: str, drawn: subset.Chose
         by=EACH,
         link="mini",
         params=parameters(run),
-        inputs=subset.inputs([name], drawn),
+        inputs=subset.inputs([name, *([guides.CONTROL] if wide else [])], drawn),
         tolerances={"flops": None, "tokens_fed": None, "open": None},
         module="analysis.rivals",
     ) as m:
@@ -190,6 +197,7 @@ def all_answers(run: RunContext) -> dict[str, Result]:
     models, _ = origins(run)
     families = (*rival_arms.LONG, *rival_arms.SHORT, *(["chart"] if is_wide(run) else []))
     drawn = subset.draw(run, families, MOST[run.mode])
+    drawn = {(family, seed): samples for (family, seed), samples in drawn.items() if seed in run.seeds[:SEEDS]}
     return {name: measure_answers(run, name, origin, drawn) for name, origin in models.items()}
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import redvtp
-from analysis import answers, benchmarks, contender, contender_test, paths, profiles
+from analysis import answers, benchmarks, contender, contender_test, hosts, paths, profiles
 from analysis.agreement import compare
 from analysis.profiles import RunContext, run_context
 from redvtp.selection import Mass, Share
@@ -98,6 +98,7 @@ def test_the_search_and_the_report_run_and_stay_apart(model, few, tmp_path, monk
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     monkeypatch.setattr(answers, "model", lambda name: model)
     monkeypatch.setattr(answers, "weights_hash", lambda name: name)
+    monkeypatch.setattr(hosts, "is_there", lambda name: False)
     monkeypatch.setitem(profiles.MODES, "quick", profiles.Size(n=2, seeds=(0,)))
     asked = []
     plain = benchmarks.Benchmark.samples

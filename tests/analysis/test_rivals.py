@@ -7,8 +7,9 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
-from analysis import answers, benchmarks, paths, plots, profiles, published, rival_arms, rival_order, rivals
+from analysis import answers, benchmarks, guides, paths, plots, profiles, published, rival_arms, rival_order, rivals
 from analysis.agreement import compare
 from analysis.figures import rivals as figure
 from analysis.profiles import RunContext, run_context
@@ -67,7 +68,7 @@ def test_late_pruning_and_layer_skipping_run_on_as_many_visual_tokens():
     for layers in (6, 32):
         spent = {}
         for arm in rival_arms.arms("doc", layers, True):
-            if arm.comparison != "none":
+            if arm.comparison not in ("none", rival_arms.ORIGINAL):
                 made = forwards(Task(1000, 0, 0, 16), planned(arm.pruner, 16, layers), layers)
                 spent[arm.comparison, arm.method] = sum(sum(one.lengths) for one in made)
         assert len(spent) == 6 and len(set(spent.values())) == 1
@@ -77,8 +78,11 @@ def test_late_pruning_and_layer_skipping_run_on_as_many_visual_tokens():
 
 
 @pytest.mark.parametrize(("family", "wide"), [("doc", False), ("scene", True)])
-def test_each_arm_gives_what_a_run_of_its_own_gives(model, family, wide):
+def test_each_arm_gives_what_a_run_of_its_own_gives(model, family, wide, monkeypatch):
     batch = benchmarks.get(family).samples("test", 2, 0)
+    counts = answers.start(model, batch).visual_tokens
+    guide = [torch.rand(count, generator=torch.Generator().manual_seed(0)) for count in counts]
+    monkeypatch.setattr(guides, "scores", lambda samples: guide)
     steps = benchmarks.get(family).protocol.steps
     rows = list(rivals.answer_batch(model, batch, wide))
     arms = rival_arms.arms(family, LAYERS, wide)
@@ -89,7 +93,7 @@ def test_each_arm_gives_what_a_run_of_its_own_gives(model, family, wide):
         assert [row["index"] for row in mine] == [sample.index for sample in batch]
         if arm.change != "none":
             continue
-        run = answers.start(model, batch, arm.pruner, stop=(), steps=own)
+        run = answers.start(model, batch, arm.pruner, extras={"guide": guide}, stop=(), steps=own)
         for row, result in zip(mine, run.run(), strict=True):
             assert (row["prediction"], row["flops"]) == (model.answer(result).text, result.flops), arm
 
