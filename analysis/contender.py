@@ -11,7 +11,7 @@ first. Nothing here looks at the test split; analysis.contender_test reports the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -19,7 +19,7 @@ import redvtp
 from analysis import answers, benchmarks, hosts, subset
 from analysis.benchmarks import Sample
 from analysis.command import command
-from analysis.comparisons import named, paired, rate
+from analysis.comparisons import named, paired, rate, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from redvtp.flops import LanguageFormula
@@ -190,19 +190,34 @@ def batches_of(host: redvtp.Model, samples: Sequence[Sample]) -> list[Batch]:
     return subset.in_batches(partial(Batch.of, host), ordered, answers.BATCH)
 
 
-def compare(batches: Sequence[Batch], chosen: dict[str, Pruner], ratio: float, full: Sequence[Row]) -> list[Row]:
-    """One row for each setting, beside the baseline and the unpruned answers `full`."""
+def compare(
+    batches: Sequence[Batch],
+    chosen: dict[str, Pruner],
+    ratio: float,
+    full: Sequence[Row],
+    pairs: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """One row for each setting, beside the baseline and the unpruned answers `full`.
+
+    Args:
+        pairs: ``{setting: name}``: each is compared with these settings, too, as `from_name` with the answers that
+            are `gained_name` and `lost_name`.
+    """
     found = {name: answered(batches, pruner) for name, pruner in chosen.items()}
-    base = found[BASELINE]
-    return [
-        {"setting": name, "ratio": ratio, "params": describe(chosen[name]), "positions": chosen[name].positions}
-        | {"budget": budget_of(chosen[name]), "n": len(rows)}
-        | named("exact_match", rate(sum(row["right"] for row in rows), len(rows)))
-        | named("from_redvtp", paired([row["right"] for row in base], [row["right"] for row in rows]))
-        | {"kept": sum(row["kept"] for row in rows) / len(rows)}
-        | {"flops_ratio": total(rows) / total(full), "flops_to_redvtp": total(rows) / total(base)}
-        for name, rows in found.items()
-    ]
+    right = {name: [row["right"] for row in rows] for name, rows in found.items()}
+    base, made = found[BASELINE], []
+    for name, rows in found.items():
+        row = {"setting": name, "ratio": ratio, "params": describe(chosen[name]), "positions": chosen[name].positions}
+        row |= {"budget": budget_of(chosen[name]), "n": len(rows)}
+        row |= named("exact_match", rate(sum(right[name]), len(rows)))
+        row |= named("from_redvtp", paired(right[BASELINE], right[name]))
+        for other, told in (pairs or {}).items():
+            gained, lost = turned(right[other], right[name])
+            row |= named(f"from_{told}", paired(right[other], right[name]))
+            row |= {f"gained_{told}": gained, f"lost_{told}": lost}
+        row |= {"kept": sum(row["kept"] for row in rows) / len(rows)}
+        made.append(row | {"flops_ratio": total(rows) / total(full), "flops_to_redvtp": total(rows) / total(base)})
+    return made
 
 
 def unpruned(full: Sequence[Row]) -> Row:

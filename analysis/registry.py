@@ -57,8 +57,11 @@ NOTEBOOKS = (
     Notebook("rivals", "18_rivals.ipynb", ("rivals", "rival_order"), "the redundancy study's tables, in kind"),
     Notebook("positions", "19_positions.ipynb", ("positions",), "kept tokens re-numbered, or at their old positions"),
     Notebook(
+        "contender", "20_contender.ipynb", ("contender_test",), "staged pruning beside RedVTP at equal FLOPs, on test"
+    ),
+    Notebook(
         "claims",
-        "20_claims.ipynb",
+        "21_claims.ipynb",
         (
             "accuracy", "main_table", "step_similarity", "two_tokens", "compute", "layer_attention", "layer_grid",
             "ablations", "lavida", "caches", "rivals", "positions",

@@ -15,29 +15,41 @@ from analysis.figures import rates
 from analysis.figures.fewer import caption
 from analysis.profiles import RunContext
 from analysis.results import Result
-from analysis.rival_arms import HIDDEN, KEEP, LAST, LONG, NO_ANSWERS, STARTS
+from analysis.rival_arms import HIDDEN, KEEP, LAST, LONG, NO_ANSWERS, ORIGINAL, STARTS
 
-LOOKS = {
-    "redvtp": plots.METHODS["redvtp"],
-    "staged": plots.Look("staged RedVTP", plots.BLUE, "*", (0, (5, 1))),
-    "llada_fastv": plots.METHODS["llada_fastv"],
-    "fastv": plots.METHODS["fastv"],
-    "sparsevlm": plots.Look("SparseVLM", plots.GREEN, "s", "-."),
-    "pyramiddrop": plots.Look("PyramidDrop", plots.GREEN, "^", ":"),
-    "vtw": plots.Look("VTW", plots.BLACK, "X", ":"),
-    "divprune": plots.Look("DivPrune", plots.PINK, "D", "--"),
-    "tome": plots.Look("ToMe", plots.SKY, "v", "--"),
-    "d3tom": plots.Look("D3ToM", plots.SKY, "P", ":"),
-    "trim_projector": plots.Look("TRIM (projector)", plots.RED, "d", ":"),
-    "zipvl": plots.Look("ZipVL", plots.ORANGE, "h", "-."),
-    "maskkv": plots.Look("MaskKV", plots.PINK, "p", ":"),
-    "vnorm": plots.Look("V-norm", plots.ORANGE, "<", ":"),
-    "random": plots.METHODS["random"],
-    "uniform": plots.METHODS["uniform"],
-    "late": plots.Look("late (half of the steps)", plots.BLUE, "o", ":"),
-    "layer_skipping": plots.Look("layer skipping", plots.RED, "s", ":"),
-    "none": plots.METHODS["none"],
+GROUPS = {
+    "masked rows rate": {
+        "redvtp": plots.METHODS["redvtp"],
+        "staged": plots.Look("staged RedVTP", plots.RED, "*", (0, (5, 1))),
+        "llada_fastv": plots.Look("LLaDA-FastV", plots.GREEN, "s", "--"),
+        "fastv": plots.Look("FastV", plots.ORANGE, "D", "-."),
+        "maskkv": plots.Look("MaskKV (one set)", plots.PINK, "p", ":"),
+    },
+    "text or a guide rates": {
+        "sparsevlm": plots.Look("SparseVLM", plots.GREEN, "s", "-."),
+        "pyramiddrop": plots.Look("PyramidDrop", plots.ORANGE, "^", ":"),
+        "zipvl": plots.Look("ZipVL", plots.PINK, "h", "-."),
+        "trim_projector": plots.Look("TRIM (projector)", plots.RED, "d", ":"),
+        "sgl": plots.Look("SGL (AR guide)", plots.SKY, "P", "--"),
+    },
+    "likeness or norms": {
+        "divprune": plots.Look("DivPrune", plots.PINK, "D", "--"),
+        "tome": plots.Look("ToMe", plots.SKY, "v", "--"),
+        "d3tom": plots.Look("D3ToM", plots.GREEN, "P", ":"),
+        "vnorm": plots.Look("V-norm", plots.ORANGE, "<", ":"),
+    },
+    "controls, schedules": {
+        "random": plots.METHODS["random"],
+        "uniform": plots.METHODS["uniform"],
+        "oracle": plots.METHODS["oracle"],
+        "vtw": plots.Look("VTW", plots.BLACK, "X", ":"),
+        "late": plots.Look("late, half of the steps", plots.RED, "o", ":"),
+        "layer_skipping": plots.Look("layer skipping", plots.ORANGE, "s", ":"),
+    },
 }
+"""Methods as figures show them: in a column a group, told apart within it."""
+
+LOOKS = {name: look for group in GROUPS.values() for name, look in group.items()} | {"none": plots.METHODS["none"]}
 KEY = ("origin", "model", "family", "method", "keep", "start", "change", "steps", "comparison")
 MEANS = ("score", "evidence_recall", "open", "tokens_fed", "flops_ratio", "tflops_8b", "share_8b", "after")
 ORDER = ("first", *STARTS, LAST)
@@ -100,60 +112,83 @@ def models_of(rows: pd.DataFrame) -> list[str]:
 
 
 def draw(result: Result, run: RunContext) -> Any:
-    """Exact match with its interval over FLOPs of the published shape: a line of panels a model, a column a family."""
+    """Exact match with its interval over FLOPs of the published shape: a line of panels a model, a column a group of
+    methods; RedVTP in grey in all of them. Long answers together: the families of many steps that all methods have."""
     plots.use_style()
     rows = frame(result)
     shown = rows[rows["family"].isin(rows.loc[rows["method"] == "redvtp", "family"].unique())]
     shown = shown if len(shown) else rows
-    long = shown[shown["steps"] > 2]
-    shown = long if len(long) else shown
-    models, families = models_of(shown), list(dict.fromkeys(shown["family"]))
-    figure, axes = plt.subplots(len(models), len(families), sharex=True, sharey=True, squeeze=False,
-                                figsize=(plots.WIDTH["page"], 1.9 + 2.7 * len(models)))  # fmt: skip
+    long = shown[shown.groupby("family")["steps"].transform("max") > 2]
+    shown = _together(long if len(long) else shown)
+    models = models_of(shown)
+    groups = {name: looks for name, looks in GROUPS.items() if shown["method"].isin(looks).any()}
+    figure, axes = plt.subplots(len(models), len(groups), sharex=True, sharey=True, squeeze=False,
+                                figsize=(plots.WIDTH["page"], 2.2 + 1.9 * len(models)))  # fmt: skip
     for line, model in zip(axes, models):
-        for axis, family in zip(line, families):
-            _draw_panel(axis, shown[(shown["model"] == model) & (shown["family"] == family)])
-            axis.set(title=f"{model}, {family}", ylim=(-0.03, 1.05))
+        for axis, looks in zip(line, groups.values()):
+            own = shown[shown["model"] == model]
+            _draw_panel(axis, own, looks)
+            axis.set_title(model, fontsize=8.5)
+            axis.set(ylim=(-0.03, 1.05), xscale="log", xlim=(0.085, 1.2))
+            axis.set_xticks((0.1, 0.25, 0.5, 1), labels=("10%", "25%", "50%", "100%"))
+            axis.minorticks_off()
         line[0].set_ylabel("exact match")
+    for axis, (name, looks) in zip(axes[0], groups.items()):
+        handles, labels = _legend(axes.flat, looks)
+        axis.legend(handles, labels, title=name, title_fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.12),
+                    fontsize=6.5, handlelength=2.2)  # fmt: skip
     for axis in axes[-1]:
-        axis.set(xscale="log", xlim=(0.085, 1.2), xlabel="FLOPs at the 8B shape, share of unpruned")
-        axis.set_xticks((0.1, 0.25, 0.5, 1), labels=("10%", "25%", "50%", "100%"))
-        axis.minorticks_off()
-    figure.legend(*_legend(axes.flat), loc="outside upper center", ncols=5, fontsize=7)
-    note = ("filled: pruned as early as the method can, a line joins its ratios; hollow: the same at 25% (VTW: 0%) "
-            "from a quarter, half or three quarters of the steps, or the last step; bars: 95% Wilson intervals; "
-            "FLOPs: the published 8B shape, counted; all steps are taken")  # fmt: skip
+        axis.set_xlabel("8B FLOPs, of unpruned")
+    names = rates.listed(dict.fromkeys(long["family"] if len(long) else rows["family"]))
+    note = (f"{names} together; line: no pruning, grey: RedVTP; filled: pruned as early as the method can, a line "
+            "joins its ratios; hollow: the same at 25% (VTW: 0%) from a quarter, half or three quarters of the steps, "
+            "or the last step; bars: 95% Wilson intervals; FLOPs: the published 8B shape, counted; all steps are "
+            "taken")  # fmt: skip
     plots.add_caption(figure, caption(run, result, note))
     return figure
 
 
-def _draw_panel(axis: Any, rows: pd.DataFrame) -> None:
-    whole = rows[(rows["method"] == "none") & (rows["start"] == "none") & (rows["steps"] == rows["steps"].max())]
-    axis.axhline(whole["exact_match"].iloc[0], color=plots.BLACK, linewidth=0.8, label=label("none"))
+def _together(rows: pd.DataFrame) -> pd.DataFrame:
+    """Families pooled: hits with their interval, means of FLOPs; arms that not all families have are left out."""
+    most = rows.groupby("family")["steps"].transform("max")
+    rows, found = rows[rows["steps"] == most], []
+    by = ["origin", "model", "method", "keep", "start", "change", "comparison"]
+    count = rows.groupby("model")["family"].nunique()
+    for key, part in rows.groupby(by, sort=False):
+        told = dict(zip(by, key))
+        if part["family"].nunique() == count[told["model"]]:
+            n, hits = int(part["n"].sum()), round(float((part["exact_match"] * part["n"]).sum()))
+            share = part["share_8b"].astype(float).mean(skipna=False)
+            found.append(told | {"n": n, "share_8b": share} | named("exact_match", rate(hits, n)))
+    return pd.DataFrame(found)
+
+
+def _draw_panel(axis: Any, rows: pd.DataFrame, looks: dict[str, plots.Look]) -> None:
     common = {"capsize": 1.2, "elinewidth": 0.5, "linewidth": 1.0, "markersize": 4}
-    skipped = rows[(rows["comparison"] == "equal compute")]
-    for method, look in LOOKS.items():
-        own = plain(rows)
-        own = own[(own["method"] == method) & own["share_8b"].notna() & (own["start"] != "none")]
+    plain = rows[(rows["change"] == "none") & (rows["comparison"] == "none") & rows["share_8b"].notna()]
+    whole = plain[(plain["method"] == "none") & (plain["start"] == "none")]
+    axis.axhline(whole["exact_match"].iloc[0], color=plots.BLACK, linewidth=0.8)
+    base = plain[(plain["method"] == "redvtp") & (plain["start"] == "first")].sort_values("share_8b")
+    if "redvtp" not in looks:
+        axis.plot(base["share_8b"], base["exact_match"], color=plots.GREY, linewidth=2.2, alpha=0.45, marker=".")
+    for method, look in looks.items():
+        own = plain[(plain["method"] == method) & (plain["start"] != "none")]
         is_early = own["start"] == "first"
         early, late = own[is_early].sort_values("share_8b"), own[~is_early]
         if len(early):
             axis.errorbar(early["share_8b"], early["exact_match"], yerr=rates.bars(early, "exact_match"),
                           **common, **look.line())  # fmt: skip
-        if len(late):
-            hollow = look.line() | {"linestyle": "", "label": look.label if early.empty else None}
-            axis.errorbar(late["share_8b"], late["exact_match"], yerr=rates.bars(late, "exact_match"),
-                          markerfacecolor="white", **common, **hollow)  # fmt: skip
-        compared = skipped[skipped["method"] == method]
-        if len(compared):
-            axis.errorbar(compared["share_8b"], compared["exact_match"], yerr=rates.bars(compared, "exact_match"),
-                          markerfacecolor="white", **common, **look.line() | {"linestyle": ""})  # fmt: skip
+        hollow = pd.concat([late, rows[(rows["comparison"] == "equal compute") & (rows["method"] == method)]])
+        if len(hollow):
+            line = look.line() | {"linestyle": "", "label": look.label if early.empty else None}
+            axis.errorbar(hollow["share_8b"], hollow["exact_match"], yerr=rates.bars(hollow, "exact_match"),
+                          markerfacecolor="white", **common, **line)  # fmt: skip
 
 
-def _legend(axes: Any) -> tuple[list[Any], list[str]]:
+def _legend(axes: Any, looks: dict[str, plots.Look]) -> tuple[list[Any], list[str]]:
     found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels())}
-    labels = [look.label for look in LOOKS.values() if look.label in found]
-    return [found[name] for name in labels], labels
+    labels = [look.label for look in looks.values() if look.label in found]
+    return [found[label] for label in labels], labels
 
 
 # tables
@@ -251,6 +286,25 @@ def causes_table(result: Result) -> pd.DataFrame:
                    "open", "flops_ratio", "share_8b"]]  # fmt: skip
 
 
+def positions_table(result: Result) -> pd.DataFrame:
+    """The five methods at 25% with tokens re-numbered and left where they were: exact match in percent, differences
+    to unpruned in points; where the run has it."""
+    rows, lines = frame(result), []
+    for row in rows[rows["comparison"] == ORIGINAL].itertuples():
+        like = plain(rows)
+        like = like[(like["model"] == row.model) & (like["family"] == row.family) & (like["method"] == row.method)
+                    & (like["keep"] == row.keep) & (like["start"] == row.start)].iloc[0]  # fmt: skip
+        own = rows.loc[row.Index]
+        lines.append(
+            {"model": row.model, "family": row.family, "method": label(row.method), "r": f"{row.keep:.0%}",
+             "compact": _cell(like), "original": _cell(own),
+             "compact - unpruned": f"{100 * like['difference']:+.0f}",
+             "original - unpruned": f"{100 * own['difference']:+.0f}"}
+        )  # fmt: skip
+    columns = ["model", "family", "method", "r", "compact", "original", "compact - unpruned", "original - unpruned"]
+    return pd.DataFrame(lines, columns=columns)
+
+
 def published_table(result: Result) -> pd.DataFrame:
     """Each cell of the study whose benchmark has a family that mirrors it, beside ours: shares of unpruned."""
     rows = plain(frame(result))
@@ -320,6 +374,11 @@ def _of_model(rows: pd.DataFrame) -> Iterator[str]:
             f"with {KEEP:.0%} of the visual tokens, pruned as early as each method can, these shares of the unpruned "
             f"rate of right answers are left: {told}."
         )
+    stay = long[long["comparison"] == ORIGINAL]
+    if len(stay):
+        ranked = stay.groupby("method", sort=False)["share"].mean().sort_values(ascending=False)
+        told = rates.listed(f"{label(method)} {share:.0%}" for method, share in ranked.items())
+        yield f"With tokens left at their positions instead of re-numbered: {told}."
     half = own[own["start"] == "half"]
     if len(half):
         shares = half.groupby("method", sort=False)["share"].mean()

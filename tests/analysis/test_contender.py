@@ -95,7 +95,8 @@ def test_the_best_has_the_most_right_answers_everywhere(few):
 
 
 def test_the_search_and_the_report_run_and_stay_apart(model, few, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(answers, "model", lambda name: model)
     monkeypatch.setattr(answers, "weights_hash", lambda name: name)
     monkeypatch.setattr(hosts, "is_there", lambda name: False)
@@ -111,10 +112,22 @@ def test_the_search_and_the_report_run_and_stay_apart(model, few, tmp_path, monk
     dear = {"once, prior"}  # one forward more than the two of these families
     assert {each["setting"] for each in found.rows} == {"none", *few} - dear
     assert compare(found, found).differ == 0
+    with pytest.raises(FileNotFoundError, match="contender.json is missing"):
+        contender_test.measure(run)
+    run.reference.mkdir(parents=True)
+    (run.reference / "contender.json").write_bytes((run.results / "contender.json").read_bytes())
     report = contender_test.measure(run)
     assert {each["split"] for each in report.rows} == {"test"}
     best = contender.best(found.rows, 0.5)
-    assert [each["setting"] for each in report.rows[:4]] == ["none", "redvtp", "redvtp, original positions", best]
+    original = contender_test.ORIGINAL
+    assert [each["setting"] for each in report.rows[:4]] == ["none", "redvtp", original, best]
     (searched,) = answers.having(found.rows, {"family": "scene", "setting": best})
     (told,) = answers.having(report.rows, {"family": "scene", "setting": best})
     assert told["budget"] == searched["budget"] and told["params"] == searched["params"]
+    for row in report.rows[1:4]:
+        for name, other in (("redvtp", report.rows[1]), ("original", report.rows[2])):
+            assert row[f"from_{name}"] == pytest.approx(row["exact_match"] - other["exact_match"])
+            assert row[f"gained_{name}"] - row[f"lost_{name}"] == round(row[f"from_{name}"] * row["n"])
+    monkeypatch.setattr(answers, "weights_hash", lambda name: "other")
+    with pytest.raises(ValueError, match="made with another mini/a"):
+        contender_test.measure(run)

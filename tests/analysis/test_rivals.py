@@ -399,7 +399,13 @@ def test_the_figure_and_the_tables(story, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "FIGURES", tmp_path)
     run = run_context()
     drawn = figure.draw(story, run)
-    assert drawn.get_figwidth() == plots.WIDTH["page"] and len(drawn.axes) == 4
+    assert drawn.get_figwidth() == plots.WIDTH["page"] and len(drawn.axes) == 2 * len(figure.GROUPS)
+    legends = [axis.get_legend() for axis in drawn.axes if axis.get_legend()]
+    methods = {row["method"] for row in story.rows if row["share_8b"] and row["family"] == "doc"} - {"none"}
+    assert {text.get_text() for legend in legends for text in legend.get_texts()} == set(map(figure.label, methods))
+    pooled = figure._together(figure.frame(story).query("family in ('doc', 'info')"))
+    shown = pooled.query("model == 'llada_v' and method == 'tome' and start == 'first' and keep == 0.25").iloc[0]
+    assert (shown["n"], shown["exact_match"]) == (400, 0.25)
     table, late, beside = figure.table(story), figure.late_table(story), figure.published_table(story)
     own = table[(table["model"] == "llada_v") & (table["r"] == "25%")].set_index("method")
     tome = own.loc["ToMe"]
@@ -409,6 +415,12 @@ def test_the_figure_and_the_tables(story, tmp_path, monkeypatch):
     assert late.iloc[0]["method"] == "(answer still masked)" and late.iloc[0]["half"] == "50%"
     cell = beside[(beside["benchmark"] == "DocVQA") & (beside["method"] == "DivPrune") & (beside["start"] == "half")]
     assert dict(zip(cell["8B model"], cell["8B score"])) == {"LLaDA-V": 83.1, "LaViDa-Dream": 23.9}
+    stay = figure.positions_table(story)
+    wide = "original positions" in {row["comparison"] for row in story.rows}
+    assert len(stay) == (2 * 2 * 5 if wide else 0)
+    if wide:
+        moved = stay[(stay["model"] == "llada_v") & (stay["method"] == "ToMe")].iloc[0]
+        assert moved["compact"].startswith("25†") and moved["original - unpruned"] == "-75"
     causes = figure.causes_table(story)
     assert {"no answer attention"} <= set(causes["change"]) and {4, 16} <= set(causes["steps"])
     text = plots.save_table(table, "tab_rivals", run, figure.table_caption(run, story, "what"))[0].read_text()
