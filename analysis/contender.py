@@ -69,6 +69,16 @@ def grid() -> dict[str, Pruner]:
     }
 
 
+CHOSEN = {0.25: "once, newlines stay", 0.1: "early, 70%"}
+"""What the committed search chose for each ratio; a test holds it to that."""
+
+
+def staged(keep: float) -> Pruner:
+    """The chosen setting of the nearest ratio, as a method that keeps this share of the tokens."""
+    ratio = min(CHOSEN, key=lambda ratio: abs(ratio - keep))
+    return replace(grid()[CHOSEN[ratio]], keep=keep)
+
+
 def describe(pruner: Pruner | None) -> str:
     """Its parameters as rows tell them, budget aside."""
     return answers.parameters(pruner)

@@ -13,7 +13,7 @@ still-masked rows, at the same ratio, so that the layers see as many tokens in a
 with DivPrune's choice, `equal compute, early layers` with the layers after the first.
 
 `comparison: original positions` is a method whose tokens stay where they were; all others but `staged` re-number the
-tokens that stay, as the official code of RedVTP does.
+tokens that stay, as the official code of RedVTP does. `staged` has the settings that analysis.contender chose.
 
 `sgl` is guided by the autoregressive control, which is no smaller than the models here and costs a run of its own that
 is not in the FLOPs. `oracle` knows where the evidence is. Both bound what a choice of tokens can do.
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import redvtp
-from analysis import benchmarks
+from analysis import benchmarks, contender
 from redvtp.pruning import Pruner
 
 RATIOS = (0.5, 0.25, 0.1)
@@ -61,7 +61,7 @@ MORE: dict[str, Make] = {
     "maskkv": lambda keep: redvtp.MaskKV(keep=keep),
     "d3tom": lambda keep: redvtp.D3ToM(keep=keep),
     "vnorm": lambda keep: redvtp.VNorm(keep=keep),
-    "staged": lambda keep: redvtp.Staged(keep=keep),
+    "staged": contender.staged,
     "sgl": lambda keep: redvtp.SGL(keep=keep),
     "oracle": lambda keep: redvtp.Oracle(keep=keep, step=0),
     "random": lambda keep: redvtp.Random(keep=keep, step=0),

@@ -10,6 +10,7 @@ import redvtp
 from analysis import answers, benchmarks, contender, contender_test, hosts, paths, profiles
 from analysis.agreement import compare
 from analysis.profiles import RunContext, run_context
+from analysis.results import reference_rows
 from redvtp.selection import Mass, Share
 from tests.untrained import untrained
 
@@ -37,6 +38,13 @@ def test_the_grid_changes_staged_pruning_only_and_starts_with_the_baseline():
     rest = [pruner for name, pruner in grid.items() if name != contender.BASELINE]
     assert all(isinstance(pruner, redvtp.Staged) for pruner in rest)
     assert len(set(rest)) == len(rest)
+
+
+def test_the_committed_search_chose_what_the_study_runs():
+    rows = reference_rows("contender", "mini")
+    assert {ratio: contender.best(rows, ratio) for ratio in contender.RATIOS} == contender.CHOSEN
+    assert {row["split"] for row in rows} == {"dev"}
+    assert contender.staged(0.5) == dataclasses.replace(contender.grid()[contender.CHOSEN[0.25]], keep=0.5)
 
 
 def test_every_setting_costs_what_the_baseline_costs(model, few):
