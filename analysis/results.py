@@ -79,11 +79,6 @@ def load_result(name: str, run: RunContext) -> Result:
     return read_result(path)
 
 
-def load_rows(name: str, run: RunContext) -> list[Row]:
-    """The rows of `load_result`."""
-    return load_result(name, run).rows
-
-
 def reference_rows(name: str, profile: str) -> list[Row]:
     """The committed rows of a measurement. Raises FileNotFoundError where there is no reference."""
     return read_result(paths.RESULTS / profile / f"{name}.json").rows

@@ -11,7 +11,7 @@ import pytest
 from analysis import paper_scores, paths
 from analysis.lmms_files import evaluations
 from analysis.paper_scores import main, write
-from analysis.results import load_rows
+from analysis.results import load_result
 from analysis.verdicts import cases, evidence, reading
 from analysis.verdicts.cases import Lacking
 from analysis.verdicts.rules import Check
@@ -252,4 +252,4 @@ def test_rows_are_read_as_every_other_result(tmp_path, runs_folder):
     anls_run(tmp_path / "out", "method=none", FULL)
     assert main([str(tmp_path / "out")]) == 0
     context = paper_scores.Read(paper_scores.PROFILES["paper"], number=N)
-    assert len(load_rows("paper_scores", context)) == 1
+    assert len(load_result("paper_scores", context).rows) == 1

@@ -14,7 +14,7 @@ import pytest
 
 from analysis import paths, provenance, storage
 from analysis.profiles import run_context
-from analysis.results import Measurement, load_rows, measured, read_result, reference_rows
+from analysis.results import Measurement, load_result, measured, read_result, reference_rows
 
 CELLS = [{"family": family, "keep": keep} for family in ("doc", "info") for keep in (0.5, 0.25)]
 
@@ -40,7 +40,7 @@ def test_rows_are_flat_in_the_order_asked_for(project):
     stored = json.loads(m.path.read_text())
     assert m.path == paths.RUNS / "mini" / "tiny.json"
     assert (stored["schema"], stored["measurement"], stored["rows"]) == (1, "tiny", m.result.rows)
-    assert [(row["family"], row["keep"]) for row in load_rows("tiny", run)] == [
+    assert [(row["family"], row["keep"]) for row in load_result("tiny", run).rows] == [
         ("doc", 0.5), ("doc", 0.25), ("info", 0.5), ("info", 0.25)
     ]
     assert stored["rows"][0] == {
