@@ -29,6 +29,9 @@ T = TypeVar("T")
 LOST = 75
 """Exit code of a process that another one's end has stopped."""
 
+RUNS = 8
+"""How many runs of neighbours each process gets."""
+
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others; torchrun ends it at once where another one dies."""
 
@@ -51,8 +54,13 @@ class Process:
         return self.rank == 0
 
     def share(self, pieces: list[T]) -> list[T]:
-        """Its part of the work: neighbours, which stand in the same part of a file."""
-        return pieces[len(pieces) * self.rank // self.world : len(pieces) * (self.rank + 1) // self.world]
+        """Its part of the work: runs of neighbours, which stand in the same part of a file, dealt out in turn, so that
+        no process gets all that takes long."""
+        size = len(pieces) // (RUNS * self.world)
+        dealt = size * RUNS * self.world
+        runs = [pieces[first : first + size] for first in range(0, dealt, size or 1)]
+        runs += [[one] for one in pieces[dealt:]]
+        return [one for run in runs[self.rank :: self.world] for one in run]
 
 
 def process() -> Process:

@@ -7,10 +7,12 @@ import dataclasses
 import pytest
 
 import redvtp
-from analysis import answers, benchmarks, contender, contender_test, hosts, paths, profiles
+from analysis import answers, benchmarks, contender, contender_test, hosts, paths, plots, profiles
 from analysis.agreement import compare
+from analysis.comparisons import difference, named
+from analysis.figures import contender as figure
 from analysis.profiles import RunContext, run_context
-from analysis.results import reference_rows
+from analysis.results import Result, reference_rows
 from redvtp.selection import Mass, Share
 from tests.untrained import untrained
 
@@ -139,3 +141,64 @@ def test_the_search_and_the_report_run_and_stay_apart(model, few, tmp_path, monk
     monkeypatch.setattr(answers, "weights_hash", lambda name: "other")
     with pytest.raises(ValueError, match="made with another mini/a"):
         contender_test.measure(run)
+
+
+# the figure
+
+
+def compared(staged: dict[tuple[str, int], int], n: int = 50) -> Result:
+    """Two families and seeds of two models, of whose answers RedVTP has 20 right, with original positions 30, and
+    staged pruning as many as given by model and seed; a better setting keeps what the others have right."""
+    rows = []
+    for model in ("a", "b"):
+        for family in ("doc", "info"):
+            for seed in (0, 1):
+                common = {"model": model, "family": family, "split": "test", "seed": seed, "n": n}
+                rows.append(common | {"setting": "none", "ratio": 1.0, "exact_match": 0.9})
+                right = {"redvtp": 20, contender_test.ORIGINAL: 30, "early": staged[model, seed]}
+                for setting, hits in right.items():
+                    row = common | {"setting": setting, "ratio": 0.25, "exact_match": hits / n, "kept": 0.25}
+                    row |= {"flops_ratio": 0.3, "flops_to_redvtp": 1.0 + seed / 10}
+                    for name, base in (("redvtp", 20), ("original", 30)):
+                        row |= {f"gained_{name}": max(0, hits - base), f"lost_{name}": max(0, base - hits)}
+                        row |= named(f"from_{name}", difference(max(0, hits - base), max(0, base - hits), n))
+                    rows.append(row)
+    provenance = {"n": n, "seeds": [0, 1], "link": "mini", "params": {}}
+    return Result("contender_test", rows, provenance, contender_test.BY)
+
+
+def test_the_figure_pools_seeds_and_families_from_their_answers():
+    rows = figure.frame(compared({("a", 0): 40, ("a", 1): 30, ("b", 0): 20, ("b", 1): 20}))
+    one = rows.query("model == 'a' and family == 'all' and setting == 'early'").iloc[0]
+    assert (one["n"], one["exact_match"], one["gained_redvtp"], one["lost_redvtp"]) == (200, 0.7, 60, 0)
+    assert one["from_redvtp"] == pytest.approx(0.3) and one["from_original"] == pytest.approx(0.1)
+    doc = rows.query("model == 'a' and family == 'doc' and setting == 'early'").iloc[0]
+    assert (doc["n"], doc["gained_redvtp"]) == (100, 30) and doc["from_redvtp_low"] < 0.3 < doc["from_redvtp_high"]
+    assert (rows["p_holm_redvtp"].dropna() >= rows.loc[rows["p_holm_redvtp"].notna(), "p_redvtp"]).all()
+    assert rows.loc[rows["setting"] == "redvtp", "p_holm_redvtp"].isna().all()  # nothing is compared with itself
+
+
+def test_the_sentence_says_on_which_models_it_is_better():
+    said = figure.sentence(compared({("a", 0): 40, ("a", 1): 40, ("b", 0): 20, ("b", 1): 20}))
+    first, second = said.split("Compared with RedVTP with original positions")
+    assert "better on a (+40 [" in first and "not told apart on b (+0 [" in first and "worse" not in first
+    assert "better on a (+20 [" in second and "worse on b (-20 [" in second
+    assert "1.05 to 1.05 times RedVTP's" in said
+
+
+def test_the_figure_and_the_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "FIGURES", tmp_path)
+    result, run = compared({("a", 0): 40, ("a", 1): 40, ("b", 0): 20, ("b", 1): 20}), run_context()
+    drawn = figure.draw(result, run)
+    assert len(drawn.axes) == 2 and [axis.get_title() for axis in drawn.axes][0] == "a, FLOPs of r = 25%"
+    table = figure.table(result).set_index(["model", "family"])
+    assert table.loc[("a", "all"), "staged - RedVTP"].startswith("+40† [")
+    assert table.loc[("b", "doc"), "original - RedVTP"].startswith("+20† [")
+    assert plots.save_table(figure.table(result), "contender", run, figure.table_caption(run, result))
+
+
+def test_the_search_table_marks_what_was_chosen():
+    table = figure.search_table(figure.search(run_context())).set_index("setting")
+    for ratio, name in contender.CHOSEN.items():
+        starred = [setting for setting, text in table[f"all, {ratio:.0%}"].items() if str(text).endswith("*")]
+        assert starred == [name]

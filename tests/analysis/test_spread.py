@@ -174,11 +174,17 @@ def test_force_computes_pieces_again(project):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_shares_are_neighbours_and_cover_everything(world):
-    pieces = list(range(5))
+@pytest.mark.parametrize("count", [0, 5, 100, 1001])
+def test_shares_cover_everything_evenly_and_mix_early_with_late(world, count):
+    pieces = list(range(count))
     shares = [Process(rank, world).share(pieces) for rank in range(world)]
-    assert [piece for share in shares for piece in share] == pieces
+    assert sorted(piece for share in shares for piece in share) == pieces
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    for share in shares:
+        assert share == sorted(share)
+        if count >= 100:  # neighbours in runs, and no process with the first or the last ones alone
+            assert sum(later == one + 1 for one, later in zip(share, share[1:])) >= len(share) - 8 - 8
+            assert abs(sum(share) / len(share) - (count - 1) / 2) < count / 10
 
 
 @pytest.mark.parametrize("words", [{"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}], ids=["beyond", "text"])
