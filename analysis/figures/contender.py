@@ -136,12 +136,12 @@ def search(run: RunContext) -> Result:
 def search_table(searched: Result) -> pd.DataFrame:
     """What the search found: a line a setting; right answers over all families, in percent, a column a model and ratio.
 
-    The last columns are over all models, where all families have a budget; settings are chosen by them, * marks the best.
+    The last columns are over all models; settings are chosen by them, * marks the best. None where a family lacks a row.
     """
     raw = pd.DataFrame(searched.rows)
     raw = raw.assign(hits=(raw["exact_match"] * raw["n"]).round())
     groups = raw[raw["setting"] != contender.NONE].groupby(["setting", "model", "ratio"], sort=False)
-    share = groups["hits"].sum() / groups["n"].sum()
+    share = (groups["hits"].sum() / groups["n"].sum())[groups.size() == raw["family"].nunique()]
     full, lines = raw[raw["setting"] == contender.NONE], []  # a row for each model and family
     for setting in dict.fromkeys(raw.loc[raw["setting"] != contender.NONE, "setting"]):
         line = {"setting": setting}
@@ -188,8 +188,8 @@ def sentence(result: Result) -> str:
             f"**At the FLOPs of r = {ratio:.0%}** development samples chose \"{staged['setting'].iloc[0]}\". On test "
             f"samples, compared with RedVTP as the official code has it, it is {_verdict(staged, 'redvtp')}. Compared "
             f"with RedVTP with original positions it is {_verdict(staged, 'original')}. Counted on the test samples, "
-            f"its FLOPs are {staged['flops_to_redvtp'].min():.2f} to {staged['flops_to_redvtp'].max():.2f} times RedVTP's: "
-            "other answers end after other steps."
+            f"its FLOPs are {staged['flops_to_redvtp'].min():.2f} to {staged['flops_to_redvtp'].max():.2f} times "
+            "RedVTP's: other answers end after other steps."
         )
     return "\n\n".join([*told, "Points of exact match over all families, paired, 95% intervals in brackets; told apart "
                         "by exact sign tests after Holm over all models and ratios. Small models; an 8B model may "
