@@ -136,7 +136,7 @@ def search(run: RunContext) -> Result:
 def search_table(searched: Result) -> pd.DataFrame:
     """What the search found: a line a setting; right answers over all families, in percent, a column a model and ratio.
 
-    The last columns are over all models; settings are chosen by them, * marks the best. None where a family lacks a row.
+    The last columns are over all models; settings are chosen by them, * marks the best. None where a family lacks one.
     """
     raw = pd.DataFrame(searched.rows)
     raw = raw.assign(hits=(raw["exact_match"] * raw["n"]).round())
