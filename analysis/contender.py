@@ -178,10 +178,10 @@ def settle(batches: Sequence[Batch], settings: dict[str, Pruner], ratio: float) 
     for name, pruner in settings.items():
         if name != BASELINE:
             try:
-                made[name] = matched(pruner, cost, target)
-                if pruner.protect:
-                    for batch in batches:
-                        batch.start(made[name])  # refuses a budget below the protected tokens
+                found = matched(pruner, cost, target)
+                for batch in batches if pruner.protect else ():
+                    batch.start(found)  # refuses a budget below the protected tokens
+                made[name] = found
             except ValueError:
                 continue
     return made

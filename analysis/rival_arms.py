@@ -7,16 +7,22 @@ number of steps does not exist.
 `change`, from `start` on: `no answer attention` hides the response tokens committed before it from the response's other
 rows; `answers hidden` hides them from the prompt's and the visual rows as well, which could pass on what they saw.
 
-`comparison: equal compute`: `late` prunes in the second half of the steps, `layer_skipping` lets the same share of
-visual tokens skip half of the layers in every step, those from a third of the depth on; both rank by the attention of
-still-masked rows, at the same ratio, so that the layers see as many tokens in all. `equal compute, diverse` is the same
-with DivPrune's choice, `equal compute, early layers` with the layers after the first.
+`comparison: equal compute`: `late` prunes in the second half of the steps, `layer_skipping` lets visual tokens skip
+half of the layers in every step, those from a third of the depth on; both rank by the attention of still-masked rows.
+Their `keep` is late pruning's; layer skipping's own share is the one at which the visual tokens cost as much (see
+skip_share). `equal compute, diverse` is the same with DivPrune's choice, `equal compute, early layers` with the layers
+after the first.
+
+`fastv`, `sparsevlm` and `vtw` cut once, inside one step, for good, as the study's code does; `fastv_each`,
+`sparsevlm_each` and `vtw_each` in every step, for that step. What `keep` says differs: of those that cut in stages of
+layers in every step (`sparsevlm_each`, `pyramiddrop`) it is the mean over the layers, of all others what the cut leaves.
 
 `comparison: original positions` is a method whose tokens stay where they were; all others but `staged` re-number the
 tokens that stay, as the official code of RedVTP does. `staged` has the settings that analysis.contender chose.
 
 `sgl` is guided by the autoregressive control, which is no smaller than the models here and costs a run of its own that
-is not in the FLOPs. `oracle` knows where the evidence is. Both bound what a choice of tokens can do.
+is not in the FLOPs. `oracle` knows where the evidence is, but not what the model is used to look at. `maskkv` has
+layers of equal budgets and one set of tokens for all heads.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ from redvtp.pruning import Pruner
 
 RATIOS = (0.5, 0.25, 0.1)
 KEEP = 0.25  # of what the claims and the default size are about
+EARLY_LAYER = 2  # after which FastV cuts, and SparseVLM where it cuts once
 WITHDRAWN = 0.5  # VTW's share of layers before the withdrawal
 STARTS = {"quarter": 0.25, "half": 0.5, "three quarters": 0.75}
 LAST = "last step"
@@ -47,14 +54,16 @@ Make = Callable[[float], Pruner]
 FIVE: dict[str, Make] = {
     "redvtp": lambda keep: redvtp.RedVTP(keep=keep),
     "tome": lambda keep: redvtp.ToMe(keep=keep, step=0),
-    "fastv": lambda keep: redvtp.FastV(keep=keep),
-    "sparsevlm": lambda keep: redvtp.SparseVLM(keep=keep),
+    "fastv": lambda keep: redvtp.Scheduled(redvtp.FastV(keep=keep), start=0.0, lasting=True),
+    "sparsevlm": lambda keep: redvtp.SparseVLM(keep=keep, layer=EARLY_LAYER),
     "divprune": lambda keep: redvtp.DivPrune(keep=keep),
 }
 """The methods of every size of a run, by keep ratio."""
 
 MORE: dict[str, Make] = {
     "trim_projector": lambda keep: redvtp.TrimProjector(keep=keep),
+    "fastv_each": lambda keep: redvtp.FastV(keep=keep),
+    "sparsevlm_each": lambda keep: redvtp.SparseVLM(keep=keep),
     "pyramiddrop": lambda keep: redvtp.PyramidDrop(keep=keep),
     "llada_fastv": lambda keep: redvtp.LladaFastV(keep=keep),
     "zipvl": lambda keep: redvtp.ZipVL(keep=keep),
@@ -121,7 +130,10 @@ def has(start: str, steps: int) -> bool:
 
 def from_on(pruner: Pruner, start: str, steps: int) -> Pruner:
     """The method, which begins there."""
-    return redvtp.Scheduled(pruner, start=begins(start, steps) / steps)
+    first = begins(start, steps) / steps
+    if isinstance(pruner, redvtp.Scheduled):
+        return replace(pruner, start=first)
+    return redvtp.Scheduled(pruner, start=first)
 
 
 @functools.cache
@@ -153,7 +165,7 @@ def methods(wide: bool) -> dict[str, Make]:
 
 
 def _vtw() -> Pruner:
-    return redvtp.VTW(keep=WITHDRAWN)
+    return redvtp.Scheduled(redvtp.VTW(keep=WITHDRAWN), start=0.0, lasting=True)
 
 
 def _from_the_first(steps: int, layers: int, wide: bool) -> Iterator[Arm]:
@@ -164,6 +176,7 @@ def _from_the_first(steps: int, layers: int, wide: bool) -> Iterator[Arm]:
                 yield Arm(name, keep, "first", pruner)
     if wide:
         yield Arm("vtw", 0.0, "first", _vtw())
+        yield Arm("vtw_each", 0.0, "first", redvtp.VTW(keep=WITHDRAWN))
 
 
 def _late(family: str, steps: int, layers: int, wide: bool) -> Iterator[Arm]:
@@ -198,14 +211,29 @@ def _equal_compute(layers: int, wide: bool) -> Iterator[Arm]:
     if wide:
         chosen += [(DIVERSE, diverse, third), (EARLY, guided, 1)]
     for comparison, method, after in chosen:
-        skipping = redvtp.Scheduled(method, layer=after, until=after + layers // 2 + 1)
+        own = replace(method, keep=skip_share(layers))
+        skipping = redvtp.Scheduled(own, layer=after, until=after + layers // 2 + 1)
         yield Arm("late", KEEP, "half", redvtp.Scheduled(method, start=STARTS["half"]), comparison=comparison)
         yield Arm("layer_skipping", KEEP, "first", skipping, comparison=comparison)
 
 
+def skip_share(layers: int) -> float:
+    """The share of visual tokens that does not skip half of the layers in every step, where that costs as much as
+    pruning to KEEP after half of the steps. The last layer is not counted: hardly any of its rows are computed."""
+    full, skipped = layers - 1, layers // 2
+    return ((1 + KEEP) / 2 * full - (full - skipped)) / skipped
+
+
 def _original_positions() -> Iterator[Arm]:
     for name, make in FIVE.items():
-        yield Arm(name, KEEP, "first", replace(make(KEEP), positions="original"), comparison=ORIGINAL)
+        yield Arm(name, KEEP, "first", unmoved(make(KEEP)), comparison=ORIGINAL)
+
+
+def unmoved(pruner: Pruner) -> Pruner:
+    """The method, whose tokens stay at their positions."""
+    if isinstance(pruner, redvtp.Scheduled):
+        return replace(pruner, method=replace(pruner.method, positions="original"))
+    return replace(pruner, positions="original")
 
 
 def possible(pruner: Pruner, steps: int, layers: int) -> bool:

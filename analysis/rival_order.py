@@ -5,8 +5,11 @@ Each row compares one column of the study's tables: methods at one ratio from th
 benchmarks, of our families (exact match). `kendall` is Kendall's tau-b of the two lists; `low` and `high` are the ends
 of a percentile bootstrap (95%) in which the study's benchmarks and our samples, family by family, are drawn anew with
 replacement, both each time. It says how far the number hangs on the choice of benchmarks and samples; `undefined` is
-the share of draws in which all of one side's values were equal. With five methods no order is far from chance:
-`chance` is how often random orders have a tau as large or larger.
+the share of draws in which all of one side's values were equal. With few methods no order is far from chance:
+`chance` is how often our values, dealt out to the methods at random, have a tau as large or larger.
+
+`among`: all methods that both sides have (`shared`), or those that run the same algorithm on both (`alike`): ours of ToMe
+and TRIM work in the projector's space, the study's in the vision tower and in a text tower.
 
 Origins are compared with their like: from-scratch models with LLaDA-V, autoregressive ones with LaViDa-Dream.
 """
@@ -27,7 +30,8 @@ from analysis.comparisons import RESAMPLES
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 
-BY = ("model", "published", "start", "keep")
+BY = ("model", "published", "start", "keep", "among")
+AMONG = {"shared": None, "alike": ("fastv", "sparsevlm", "divprune", "vtw")}
 LEAST = 3  # methods; two have an order, but no correlation
 SEED = 0
 
@@ -74,11 +78,11 @@ def complete(table: Table, methods: Sequence[str]) -> list[str]:
     return [name for name in table[methods[0]] if all(name in table[method] for method in methods)]
 
 
-def compare(rows: Sequence[Row], start: str, keep: float) -> Row | None:
+def compare(rows: Sequence[Row], start: str, keep: float, among: str = "shared") -> Row | None:
     """The row of one column from one model's answers; None where the two sides share too few methods."""
     origin = rows[0]["origin"]
     own, other = ours(rows, start, keep), theirs(origin, start, keep)
-    methods = [method for method in own if method in other]
+    methods = [method for method in own if method in other and method in (AMONG[among] or own)]
     if len(methods) < LEAST:
         return None
     families, benchmarks = complete(own, ["none", *methods]), complete(other, methods)
@@ -109,11 +113,11 @@ def compare(rows: Sequence[Row], start: str, keep: float) -> Row | None:
     model = next(name for name, kind in published.MODELS.items() if kind == origin)
     return {
         "model": rows[0]["model"], "origin": origin, "published": model, "start": start, "keep": keep,
-        "methods": len(methods), "n": min(len(own["none"][family]) for family in families),
+        "among": among, "methods": len(methods), "n": min(len(own["none"][family]) for family in families),
         "families": ", ".join(families), "benchmarks": ", ".join(benchmarks),
         "order": ordered(methods, mine()), "published_order": ordered(methods, printed(benchmarks)),
         "kendall": value, "kendall_low": low, "kendall_high": high, "undefined": 1 - len(known) / len(taus),
-        "chance": None if value is None else chance(len(methods), round(value, 6)),
+        "chance": None if value is None else chance(tuple(mine()), tuple(printed(benchmarks))),
     }  # fmt: skip
 
 
@@ -125,10 +129,9 @@ def tau(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 @cache
-def chance(methods: int, value: float) -> float:
-    """The share of orders of so many methods whose tau with a fixed one is at least ``value``."""
-    fixed = range(methods)
-    taus = [tau(fixed, order) for order in itertools.permutations(fixed)]
+def chance(own: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The share of orders of our values whose tau with the study's is at least that of the order they came in."""
+    value, taus = tau(own, other), [tau(order, other) for order in itertools.permutations(own)]
     return sum(one >= value - 1e-6 for one in taus) / len(taus)
 
 
@@ -140,7 +143,7 @@ def ordered(methods: Sequence[str], values: Sequence[float]) -> str:
 
 def compare_all(rows: Sequence[Row]) -> list[Row]:
     """All columns of one model's answers."""
-    found = [compare(rows, start, keep) for start, keep in columns(rows)]
+    found = [compare(rows, start, keep, among) for start, keep in columns(rows) for among in AMONG]
     return [row for row in found if row is not None]
 
 

@@ -45,17 +45,12 @@ MEANS = ("score", "evidence_recall", "open", "tokens_fed")
 AUTOREGRESSIVE = hosts.ADAPTED
 PUBLISHED = "llada_v"
 UNPRUNED = {"method": "none", "keep": 1.0, "start": None, "change": "none", "comparison": "none"}
-MOST = {"default": 50, "quick": 6, "full": 50}  # samples a family and seed
-SEEDS = 2  # of the run's, where it has more
+MOST = {"default": 50, "quick": 6, "full": 100}  # samples a family, of the run's first seed
 
 
 def origins(run: RunContext) -> tuple[dict[str, str], list[str]]:
-    """({model: origin} of those to run, those left out because their folder is not there).
-
-    The second seed is run at full size only.
-    """
-    own = run.profile.models if is_wide(run) else run.profile.models[:1]
-    found = dict.fromkeys(own, "from_scratch") | {AUTOREGRESSIVE: "autoregressive"}
+    """({model: origin} of those to run, those left out because their folder is not there)."""
+    found = {run.profile.models[0]: "from_scratch", AUTOREGRESSIVE: "autoregressive"}
     skipped = [name for name in found if not (paths.DATA / name / "config.json").is_file()]
     return {name: origin for name, origin in found.items() if name not in skipped}, skipped
 
@@ -197,7 +192,7 @@ def all_answers(run: RunContext) -> dict[str, Result]:
     models, _ = origins(run)
     families = (*rival_arms.LONG, *rival_arms.SHORT, *(["chart"] if is_wide(run) else []))
     drawn = subset.draw(run, families, MOST[run.mode])
-    drawn = {(family, seed): samples for (family, seed), samples in drawn.items() if seed in run.seeds[:SEEDS]}
+    drawn = {(family, seed): samples for (family, seed), samples in drawn.items() if seed == run.seeds[0]}
     return {name: measure_answers(run, name, origin, drawn) for name, origin in models.items()}
 
 

@@ -20,13 +20,15 @@ from analysis.rival_arms import HIDDEN, KEEP, LAST, LONG, NO_ANSWERS, ORIGINAL, 
 GROUPS = {
     "masked rows rate": {
         "redvtp": plots.METHODS["redvtp"],
-        "staged": plots.Look("staged RedVTP", plots.RED, "*", (0, (5, 1))),
+        "staged": plots.Look("staged, as chosen", plots.RED, "*", ""),
         "llada_fastv": plots.Look("LLaDA-FastV", plots.GREEN, "s", "--"),
-        "fastv": plots.Look("FastV", plots.ORANGE, "D", "-."),
+        "fastv": plots.Look("FastV, once", plots.ORANGE, "D", "-."),
+        "fastv_each": plots.Look("FastV, each step", plots.SKY, "d", ":"),
         "maskkv": plots.Look("MaskKV (one set)", plots.PINK, "p", ":"),
     },
     "text or a guide rates": {
-        "sparsevlm": plots.Look("SparseVLM", plots.GREEN, "s", "-."),
+        "sparsevlm": plots.Look("SparseVLM, once", plots.GREEN, "s", "-."),
+        "sparsevlm_each": plots.Look("SparseVLM, each step", plots.BLUE, "v", ":"),
         "pyramiddrop": plots.Look("PyramidDrop", plots.ORANGE, "^", ":"),
         "zipvl": plots.Look("ZipVL", plots.PINK, "h", "-."),
         "trim_projector": plots.Look("TRIM (projector)", plots.RED, "d", ":"),
@@ -34,7 +36,7 @@ GROUPS = {
     },
     "likeness or norms": {
         "divprune": plots.Look("DivPrune", plots.PINK, "D", "--"),
-        "tome": plots.Look("ToMe", plots.SKY, "v", "--"),
+        "tome": plots.Look("ToMe (projector)", plots.SKY, "v", "--"),
         "d3tom": plots.Look("D3ToM", plots.GREEN, "P", ":"),
         "vnorm": plots.Look("V-norm", plots.ORANGE, "<", ":"),
     },
@@ -42,7 +44,8 @@ GROUPS = {
         "random": plots.METHODS["random"],
         "uniform": plots.METHODS["uniform"],
         "oracle": plots.METHODS["oracle"],
-        "vtw": plots.Look("VTW", plots.BLACK, "X", ":"),
+        "vtw": plots.Look("VTW, once", plots.BLACK, "X", ":"),
+        "vtw_each": plots.Look("VTW, each step", plots.PINK, "P", ":"),
         "late": plots.Look("late, half of the steps", plots.RED, "o", ":"),
         "layer_skipping": plots.Look("layer skipping", plots.ORANGE, "s", ":"),
     },
@@ -112,7 +115,7 @@ def models_of(rows: pd.DataFrame) -> list[str]:
 
 
 def draw(result: Result, run: RunContext) -> Any:
-    """Exact match with its interval over FLOPs of the published shape: a line of panels a model, a column a group of
+    """Exact match with its interval over the FLOPs of the same answers: a line of panels a model, a column a group of
     methods; RedVTP in grey in all of them. Long answers together: the families of many steps that all methods have."""
     plots.use_style()
     rows = frame(result)
@@ -129,8 +132,8 @@ def draw(result: Result, run: RunContext) -> Any:
             own = shown[shown["model"] == model]
             _draw_panel(axis, own, looks)
             axis.set_title(model, fontsize=8.5)
-            axis.set(ylim=(-0.03, 1.05), xscale="log", xlim=(0.085, 1.2))
-            axis.set_xticks((0.1, 0.25, 0.5, 1), labels=("10%", "25%", "50%", "100%"))
+            axis.set(ylim=(-0.03, 1.05), xscale="log", xlim=(0.13, 1.2))
+            axis.set_xticks((0.15, 0.25, 0.5, 1), labels=("15%", "25%", "50%", "100%"))
             axis.minorticks_off()
         line[0].set_ylabel("exact match")
     for axis, (name, looks) in zip(axes[0], groups.items()):
@@ -138,12 +141,12 @@ def draw(result: Result, run: RunContext) -> Any:
         axis.legend(handles, labels, title=name, title_fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.12),
                     fontsize=6.5, handlelength=2.2)  # fmt: skip
     for axis in axes[-1]:
-        axis.set_xlabel("8B FLOPs, of unpruned")
+        axis.set_xlabel("FLOPs, of unpruned")
     names = rates.listed(dict.fromkeys(long["family"] if len(long) else rows["family"]))
     note = (f"{names} together; line: no pruning, grey: RedVTP; filled: pruned as early as the method can, a line "
             "joins its ratios; hollow: the same at 25% (VTW: 0%) from a quarter, half or three quarters of the steps, "
-            "or the last step; bars: 95% Wilson intervals; FLOPs: the published 8B shape, counted; all steps are "
-            "taken")  # fmt: skip
+            "or the last step; bars: 95% Wilson intervals; FLOPs of these answers by this model, counted; SGL's guide "
+            "comes on top; all steps are taken")  # fmt: skip
     plots.add_caption(figure, caption(run, result, note))
     return figure
 
@@ -158,30 +161,29 @@ def _together(rows: pd.DataFrame) -> pd.DataFrame:
         told = dict(zip(by, key))
         if part["family"].nunique() == count[told["model"]]:
             n, hits = int(part["n"].sum()), round(float((part["exact_match"] * part["n"]).sum()))
-            share = part["share_8b"].astype(float).mean(skipna=False)
-            found.append(told | {"n": n, "share_8b": share} | named("exact_match", rate(hits, n)))
+            found.append(told | {"n": n, "flops_ratio": float(part["flops_ratio"].mean())} | named("exact_match", rate(hits, n)))
     return pd.DataFrame(found)
 
 
 def _draw_panel(axis: Any, rows: pd.DataFrame, looks: dict[str, plots.Look]) -> None:
     common = {"capsize": 1.2, "elinewidth": 0.5, "linewidth": 1.0, "markersize": 4}
-    plain = rows[(rows["change"] == "none") & (rows["comparison"] == "none") & rows["share_8b"].notna()]
+    plain = rows[(rows["change"] == "none") & (rows["comparison"] == "none")]
     whole = plain[(plain["method"] == "none") & (plain["start"] == "none")]
     axis.axhline(whole["exact_match"].iloc[0], color=plots.BLACK, linewidth=0.8)
-    base = plain[(plain["method"] == "redvtp") & (plain["start"] == "first")].sort_values("share_8b")
+    base = plain[(plain["method"] == "redvtp") & (plain["start"] == "first")].sort_values("flops_ratio")
     if "redvtp" not in looks:
-        axis.plot(base["share_8b"], base["exact_match"], color=plots.GREY, linewidth=2.2, alpha=0.45, marker=".")
+        axis.plot(base["flops_ratio"], base["exact_match"], color=plots.GREY, linewidth=2.2, alpha=0.45, marker=".")
     for method, look in looks.items():
         own = plain[(plain["method"] == method) & (plain["start"] != "none")]
         is_early = own["start"] == "first"
-        early, late = own[is_early].sort_values("share_8b"), own[~is_early]
+        early, late = own[is_early].sort_values("flops_ratio"), own[~is_early]
         if len(early):
-            axis.errorbar(early["share_8b"], early["exact_match"], yerr=rates.bars(early, "exact_match"),
+            axis.errorbar(early["flops_ratio"], early["exact_match"], yerr=rates.bars(early, "exact_match"),
                           **common, **look.line())  # fmt: skip
         hollow = pd.concat([late, rows[(rows["comparison"] == "equal compute") & (rows["method"] == method)]])
         if len(hollow):
             line = look.line() | {"linestyle": "", "label": look.label if early.empty else None}
-            axis.errorbar(hollow["share_8b"], hollow["exact_match"], yerr=rates.bars(hollow, "exact_match"),
+            axis.errorbar(hollow["flops_ratio"], hollow["exact_match"], yerr=rates.bars(hollow, "exact_match"),
                           markerfacecolor="white", **common, **line)  # fmt: skip
 
 
@@ -215,7 +217,7 @@ def table(result: Result) -> pd.DataFrame:
                 | {family: _cell(part.loc[family]) if family in part.index else None for family in wide}
                 | {"share of unpruned": f"{part['share'].mean():.0%}",
                    "8B study": _printed_average(part["origin"].iloc[0], method, keep),
-                   "8B TFLOPs": cost["tflops_8b"], "8B share": cost["share_8b"]}
+                   "FLOPs": f"{cost['flops_ratio']:.0%}", "8B TFLOPs": cost["tflops_8b"], "8B share": cost["share_8b"]}
             )  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -325,7 +327,7 @@ def published_table(result: Result) -> pd.DataFrame:
 
 def order_table(order: Result) -> pd.DataFrame:
     """Kendall's tau of the methods' order, ours and the study's."""
-    columns = ["model", "published", "start", "keep", "methods", "n", "kendall", "kendall_low", "kendall_high",
+    columns = ["model", "published", "start", "keep", "among", "methods", "n", "kendall", "kendall_low", "kendall_high",
                "chance", "order", "published_order"]  # fmt: skip
     return pd.DataFrame(order.rows, columns=None if order.rows else columns)[columns]
 
@@ -423,7 +425,7 @@ def order_sentence(order: Result) -> str:
     if not order.rows:
         return "The order of methods is compared with the study's where both sides have at least three: here nowhere."
     told = [f"{row['model']} beside {row['published']}, {row['start']} at {row['keep']:.0%}: {_tau(row)}"
-            for row in order.rows]  # fmt: skip
+            for row in order.rows if row["among"] == "shared"]  # fmt: skip
     return (
         "Kendall's tau of the methods' order with the published 8B one (95% bootstrap over the study's benchmarks and "
         f"our samples): {'; '.join(told)}. With so few methods only a tau near 1 is more than chance."

@@ -22,8 +22,9 @@ class D3ToM(Scored):
     add every other visual token's hidden state to that of the kept one most like it.
 
     Source: arXiv 2511.12280 and its code ``bcmi/D3ToM-Diffusion-MLLM`` at 46f6a56 (layer id 3, head-mean attention
-    summed over the deciders, states summed without averaging, no merging where there are no deciders). The code merges
-    between attention and MLP of that layer, here it is done behind it, which costs one MLP more. Nothing is carried
+    summed over the deciders, states summed without averaging, no merging where there are no deciders). The code adds
+    the states that the layer was given to those behind its attention, and lets the MLP run on what is kept; here all is
+    done behind the layer, which costs one MLP more. Nothing is carried
     to the next step. With a cache of keys and values its code merges into the cached ones; here a step with this cut
     computes all columns.
 
@@ -49,7 +50,7 @@ class D3ToM(Scored):
 
     def at(self, step: int, steps: int) -> Share | None:
         """What the step keeps, where that depends on the step."""
-        return Share(min(1.0, 2 * self.keep.ratio * step / steps)) if self.adaptive else None
+        return Share(min(1.0, 2 * self.keep.ratio * (step - 1) / steps)) if self.adaptive else None
 
     def needs(self, cut: Cut) -> Needs:
         """Attention of the response rows in the layer of the cut, and the hidden states behind it."""

@@ -25,7 +25,8 @@ class SparseVLM(Scored):
     """In three layers of every step, rank by the attention of the text tokens that are relevant to the image.
 
     Source: arXiv 2410.04417 (raters, rank, recycling; layers 2, 6, 15 of 32, here at the same depths; 30% of the
-    dropped tokens recycled, one cluster for ten of them), each step as arXiv 2511.15098 does. Raters are the question
+    dropped tokens recycled, one cluster for ten of them), in each denoising step. arXiv 2511.15098 cuts after one early
+    layer of one step, for good: ``layer=2``. Raters are the question
     tokens whose relevance, the mean over visual tokens of softmax(H_v H_q^T) over the question's, is above average.
     A merged token stands at the place of its cluster's centre, where the source appends it.
 
@@ -33,12 +34,14 @@ class SparseVLM(Scored):
         keep: the share of visual tokens, recycled ones included, that the layers see on average: the shares after the
             three layers are f, f^2, f^3 with f such that this holds. ``Rank(scale)`` is the paper's own rule:
             of n tokens scale (n - rank) are dropped in each of the layers, the recycled ones come on top.
+        layer: instead, one lasting cut inside step 1 after this layer, which leaves ``keep`` (or what Rank says).
         recycle: merge the best of the dropped tokens into a few; clusters are at most half of a budget.
     """
 
     name: ClassVar[str] = "sparsevlm"
     ranks: ClassVar[bool] = True
 
+    layer: int | None = None
     recycle: bool = True
 
     def __post_init__(self) -> None:
@@ -49,13 +52,15 @@ class SparseVLM(Scored):
             raise ValueError("sparsevlm prunes all visual tokens; protect and images do not apply to it")
 
     def cuts(self, steps: int, layers: int) -> tuple[Cut, ...]:
-        """After three layers of every step, for the step only; fewer in a model of few layers.
+        """After three layers of every step, for the step only; fewer in a model of few layers. Or one, see ``layer``.
 
         Raises:
             ValueError: a share that the first of them uses up.
         """
         if self.keeps_all:
             return ()
+        if self.layer is not None:
+            return (Cut(step=1, layer=self.layer),)
         after = pruned_layers(layers)
         if isinstance(self.keep, Share):
             return staged_cuts(steps, after, falling_shares(self.keep.ratio, after, layers))

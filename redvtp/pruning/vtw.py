@@ -19,7 +19,8 @@ class VTW(Scored):
     """Visual tokens are withdrawn after a layer of every step, all of them.
 
     Source: arXiv 2405.05803 (visual tokens withdrawal; the layer there is found on a calibration set, half of the
-    layers for LLaVA-1.5), in each denoising step as arXiv 2511.15098 does.
+    layers for LLaVA-1.5), in each denoising step. arXiv 2511.15098 withdraws them in one step, for good:
+    ``Scheduled(VTW(...), start=0.5, lasting=True)``.
 
     Attributes:
         keep: the share of visual tokens that the layers see on average. As each sees all or none, it is the share

@@ -194,7 +194,7 @@ def test_d3tom_scores_and_sums(model, prompts):
 
 def test_d3tom_lets_the_share_grow(model):
     cuts = D3ToM(keep=0.25, adaptive=True).cuts(4, 6)
-    assert [cut.keep.ratio for cut in cuts] == pytest.approx([0.25, 0.375, 0.5])
+    assert [cut.keep.ratio for cut in cuts] == pytest.approx([0.125, 0.25, 0.375])  # 2 keep (step - 1) / steps
     assert {cut.layer for cut in cuts} == {4}
 
 
