@@ -14,8 +14,8 @@ skip_share). `equal compute, diverse` is the same with DivPrune's choice, `equal
 after the first.
 
 `fastv`, `sparsevlm` and `vtw` cut once, inside one step, for good, as the study's code does; `fastv_each`,
-`sparsevlm_each` and `vtw_each` in every step, for that step. What `keep` says differs: of those that cut in stages of
-layers in every step (`sparsevlm_each`, `pyramiddrop`) it is the mean over the layers, of all others what the cut leaves.
+`sparsevlm_each` and `vtw_each` in every step, for that step. What `keep` says differs: where a method cuts in stages of
+layers in every step (`sparsevlm_each`, `pyramiddrop`) it is the mean over the layers, else what the cut leaves.
 
 `comparison: original positions` is a method whose tokens stay where they were; all others but `staged` re-number the
 tokens that stay, as the official code of RedVTP does. `staged` has the settings that analysis.contender chose.

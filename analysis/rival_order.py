@@ -8,8 +8,8 @@ replacement, both each time. It says how far the number hangs on the choice of b
 the share of draws in which all of one side's values were equal. With few methods no order is far from chance:
 `chance` is how often our values, dealt out to the methods at random, have a tau as large or larger.
 
-`among`: all methods that both sides have (`shared`), or those that run the same algorithm on both (`alike`): ours of ToMe
-and TRIM work in the projector's space, the study's in the vision tower and in a text tower.
+`among`: all methods that both sides have (`shared`), or those that run the same algorithm on both (`alike`): ToMe and
+TRIM work in the projector's space here, in the study in the vision tower and in a text tower.
 
 Origins are compared with their like: from-scratch models with LLaDA-V, autoregressive ones with LaViDa-Dream.
 """

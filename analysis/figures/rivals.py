@@ -161,7 +161,8 @@ def _together(rows: pd.DataFrame) -> pd.DataFrame:
         told = dict(zip(by, key))
         if part["family"].nunique() == count[told["model"]]:
             n, hits = int(part["n"].sum()), round(float((part["exact_match"] * part["n"]).sum()))
-            found.append(told | {"n": n, "flops_ratio": float(part["flops_ratio"].mean())} | named("exact_match", rate(hits, n)))
+            told |= {"n": n, "flops_ratio": float(part["flops_ratio"].mean())}
+            found.append(told | named("exact_match", rate(hits, n)))
     return pd.DataFrame(found)
 
 

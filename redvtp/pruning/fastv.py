@@ -20,8 +20,8 @@ class FastV(Scored):
     Source: arXiv 2403.06764 (K = 2; a token's score is the mean attention that it receives), applied to each
     denoising step. The paper's code reads the row of the last token, from which the answer comes; here that is the
     masked rows. It leaves tokens at their positions, which is ``positions="original"``. arXiv 2511.15098 cuts in one
-    step, for good: ``Scheduled(FastV(...), start=0.0, lasting=True)``; its code sums the rows of all tokens, visual ones
-    included, of head-averaged logits, and leaves the kept tokens in the order of their scores, which is not done here.
+    step, for good: ``Scheduled(FastV(...), start=0.0, lasting=True)``; its code sums the rows of all tokens, visual
+    ones included, of head-averaged logits, and leaves kept tokens in the order of their scores; neither is done here.
 
     Attributes:
         keep: the share left after the cut; with the layers before it, which see all, the mean over L layers is

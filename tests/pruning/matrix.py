@@ -43,6 +43,7 @@ CASES = (
     SparseVLM(keep=KEEP),
     SparseVLM(keep=0.6, recycle=False),
     SparseVLM(keep=Rank(0.8)),
+    SparseVLM(keep=KEEP, layer=1),
     VTW(keep=KEEP),
     VTW(keep=0.7, positions="original"),
     TrimProjector(keep=KEEP),

@@ -157,5 +157,5 @@ def test_it_runs_on_lavida_too(lavida, prompts, method):
 
 
 def test_a_budget_beyond_the_tokens_is_refused(model, prompts, method):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="10000|give a float|mean share|expected a share"):
         run(model, prompts[:1], replace(method, keep=Count(10_000)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -29,7 +27,7 @@ from redvtp.pruning.contender import less_prior, likeness_to_better
 from redvtp.pruning.maskkv import shares_of_layers, votes
 from redvtp.pruning.merging import absorbed, averaged
 from redvtp.selection import Cut, Heads, Selection, View
-from redvtp.sequence import VISUAL, even_cells, grid_layout
+from redvtp.sequence import PROMPT, VISUAL, even_cells, grid_layout
 from tests.redvtp.runs import FAST, assert_same, extras, run
 from tests.tiny import build_lavida, picture
 
@@ -59,10 +57,11 @@ class Onlooker(RedVTP):
 
 
 @torch.no_grad()
-def maps(host, prompt, layers):
-    """Norms of the values and maps by head of a first step, from the stock layers: {layer: ([T], [H, T, T])}."""
+def maps(host, prompt, layers, canvas=None):
+    """Norms of the values and maps by head of a forward over the canvas (None: a first step's), from the stock layers:
+    {layer: ([T], [H, T, T])}."""
     state = host.begin([prompt], LENGTH)
-    canvas = torch.full((1, LENGTH), host.mask_id)
+    canvas = torch.full((1, LENGTH), host.mask_id) if canvas is None else canvas
     hidden = state.with_rows(host.decoder.embed_tokens(canvas))
     rotary = host.decoder.rotary_emb(hidden, position_ids=state.positions)
     found = {}
@@ -243,7 +242,8 @@ def test_sgl_follows_the_guide(model, prompts):
 
 
 def test_a_guide_of_the_same_layout_gives_its_own_attention(model, prompts):
-    """The scores are those of one forward over the finished answer; a batch gives what each sample gives alone."""
+    """The scores are those of one forward over the finished answer, by the stock layers; a batch gives what each sample
+    gives alone."""
     found = guidance.guide_scores(model, prompts, model, **FAST)
     plain = model.start(prompts, **FAST).run()
     assert all(flops > result.flops for flops, result in zip(found.flops, plain, strict=True))
@@ -252,6 +252,12 @@ def test_a_guide_of_the_same_layout_gives_its_own_attention(model, prompts):
         torch.testing.assert_close(score, alone.scores[0], rtol=1e-4, atol=1e-5)
         assert flops == alone.flops[0]
         assert len(score) == model.host.begin([prompt], 1).original.item()
+    for prompt, score, result in zip(prompts, found.scores, plain, strict=True):
+        layout, by_layer = maps(model.host, prompt, range(1, 4), result.canvas[None])
+        rows = layout.kind[0] == PROMPT
+        rows[layout.prompt_length : layout.prompt_length + len(result.ids)] = True
+        mean = torch.stack([weights.mean(0) for _, weights in by_layer.values()]).mean(0)
+        torch.testing.assert_close(score, mean[rows][:, layout.kind[0] == VISUAL].sum(0), rtol=1e-4, atol=1e-5)
     result = model.start(prompts, prune=SGL(keep=0.4), extras={"guide": found.scores}, **FAST).run()[0]
     best = found.scores[0].argsort(descending=True, stable=True)[: len(result.kept)].sort().values
     assert result.kept.tolist() == best.tolist()
@@ -280,9 +286,23 @@ def test_scores_move_to_cells_by_the_area_they_share():
     assert back.tolist() == [(0 + 1 + 4 + 5) / 4, (2 + 3 + 6 + 7) / 4, (8 + 9 + 12 + 13) / 4, (10 + 11 + 14 + 15) / 4]
 
 
-def test_layer_importance_is_one_number_a_layer(model, prompts):
+def test_layer_importance_is_how_far_attention_turns_the_states(model, prompts):
+    """Against the stock layers, whose attention is caught by a hook; padding has no say."""
     found = guidance.layer_importance(model, prompts, LENGTH)
-    assert len(found) == 3 and all(0 <= one <= 2 and math.isfinite(one) for one in found)
+    given, added = ([[] for _ in model.host.decoder.layers] for _ in range(2))
+    for prompt in prompts:
+        state = model.host.begin([prompt], LENGTH)
+        hidden = state.with_rows(model.host.decoder.embed_tokens(torch.full((1, LENGTH), model.host.mask_id)))
+        rotary = model.host.decoder.rotary_emb(hidden, position_ids=state.positions)
+        for number, layer in enumerate(model.host.decoder.layers):
+            hook = layer.self_attn.register_forward_hook(lambda *seen, at=added[number]: at.append(seen[-1][0][0]))
+            given[number].append(hidden[0])
+            hidden = layer(hidden, attention_mask=None, position_embeddings=rotary, is_causal=False)
+            hook.remove()
+    for number, one in enumerate(found):
+        before, after = torch.cat(given[number]), torch.cat(given[number]) + torch.cat(added[number])
+        expected = 1 - torch.nn.functional.cosine_similarity(before, after, dim=-1).mean()
+        assert one == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
     run(model, prompts[:1], MaskKV(keep=0.4, importance=found))
 
 
