@@ -26,7 +26,8 @@ class MaskKV(Scored):
       share over layers and heads, exactly: what the paper's rounding down leaves over, and what a head with a budget
       above all tokens cannot take, goes to other heads in proportion to their budgets. A token that any head of any
       layer keeps stays in the sequence, so that a refresh encodes it anew; but no row attends to it, in a refresh or
-      later, through a head that forgot it. Needs a cache.
+      later, through a head that forgot it. Needs a cache. The paper's keys stay where they were, which is
+      ``positions="original"``.
     - False: one sequence, so that the ratio and the FLOPs are those of the other methods, with or without a cache. The
       picks are votes, and the tokens with most votes stay, in all heads and layers; equal votes are told apart by
       attention.
