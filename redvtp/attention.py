@@ -156,7 +156,7 @@ def row_attention(
     Rows are counted over all T columns, of which the queries begin at column ``first`` (None: are the last Q,
     usually all). The denominator runs over all keys, but for rows before column ``alone``, which see only the keys
     before it. ``mask`` is None, boolean (True attends) or additive, of shape
-    ``[B or 1, 1, T or 1, T]``. Grouped keys (fewer key heads than query heads) are read without copies.
+    ``[B or 1, 1 or H, T or 1, T]``. Grouped keys (fewer key heads than query heads) are read without copies.
     """
     batch, heads, _, width = query.shape
     groups = key.shape[1]

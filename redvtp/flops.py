@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import LongTensor
+from torch import LongTensor, Tensor
 from transformers import LlamaConfig
 
 
@@ -22,34 +22,44 @@ class Work:
     Attributes:
         rows: tokens whose query, attention and MLP were computed.
         keys, values: tokens whose key, or value, was projected; those of the others came from a cache.
-        pairs: pairs of a row and a column that it attended to.
+        pairs: pairs of a row and a column that it attended to; where heads attend to columns of their own, the mean
+            over heads, fp64.
     """
 
     rows: LongTensor
     keys: LongTensor
     values: LongTensor
-    pairs: LongTensor
+    pairs: Tensor
 
     @classmethod
-    def whole(cls, lengths: LongTensor, tail: int | None = None, alone: LongTensor | None = None) -> Work:
+    def whole(
+        cls,
+        lengths: LongTensor,
+        tail: int | None = None,
+        alone: LongTensor | None = None,
+        gone: Tensor | int = 0,
+    ) -> Work:
         """A forward over all of a sequence.
 
         Args:
             lengths: ``[L, B]`` tokens at each layer.
             tail: tokens whose output the last layer computes; None for all.
             alone: ``[L, B]`` tokens at the start that see only each other.
+            gone: ``[L, B]`` tokens among those before the response that a head does not attend to, mean over heads.
         """
         before = torch.zeros_like(lengths) if alone is None else alone
-        rows, pairs = lengths.clone(), before * before + (lengths - before) * lengths
+        seen = lengths - gone
+        rows, pairs = lengths.clone(), before * (before - gone) + (lengths - before) * seen
         if tail is not None:
-            rows[-1], pairs[-1] = tail, tail * lengths[-1]
+            rows[-1], pairs[-1] = tail, tail * seen[-1]
         return cls(rows, lengths, lengths, pairs)
 
     @classmethod
-    def part(cls, rows: int, seen: LongTensor, layers: int) -> Work:
-        """A forward over ``rows`` tokens of a sample that attend to ``seen [B]`` tokens, in all layers."""
+    def part(cls, rows: int, seen: LongTensor, layers: int, gone: Tensor | int = 0) -> Work:
+        """A forward over ``rows`` tokens of a sample that attend to ``seen [B]`` tokens, in all layers, but for
+        ``gone`` (see `whole`)."""
         own = torch.full((layers, len(seen)), rows, device=seen.device)
-        return cls(own, own, own, own * seen)
+        return cls(own, own, own, own * (seen - gone))
 
 
 def layer_flops(config: LlamaConfig, length: int, tail: int | None = None) -> int:
@@ -128,4 +138,4 @@ def step_flops(config: LlamaConfig, work: Work, logit_rows: LongTensor) -> list[
 def layers_flops(config: LlamaConfig, work: Work) -> list[int]:
     """Each sample's FLOPs in the decoder layers of one forward that did ``work``."""
     per_layer = torch.stack([work.rows, work.keys, work.values, work.pairs], -1).cpu().transpose(0, 1).tolist()
-    return [sum(work_flops(config, *layer) for layer in sample) for sample in per_layer]
+    return [sum(round(work_flops(config, *layer)) for layer in sample) for sample in per_layer]

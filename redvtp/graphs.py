@@ -120,6 +120,8 @@ class Graphs:
             return "it fills the cache anew"
         if span is not None and (span.prompt or span.share is not None or state.cache.keeps_parts):
             return "which rows are computed depends on their values"
+        if span is not None and state.cache.forgotten is not None:
+            return "each head attends to columns of its own"
         return None
 
     def forward(self, state: State, canvas: LongTensor, rows: slice, span: Span | None, branch: int = 0) -> Output:

@@ -94,12 +94,15 @@ def planned(pruner: Pruner | None, steps: int, layers: int) -> tuple[PlannedCut,
     """The cuts that a method makes; none for no method.
 
     Raises:
-        ValueError: a budget whose number of tokens depends on the scores, or a cut that cannot happen.
+        ValueError: a budget, or a choice by heads, whose number of tokens depends on the scores, or a cut that cannot
+            happen.
     """
     if pruner is None:
         return ()
     made = []
     for cut in () if getattr(pruner, "keeps_all", False) else pruner.cuts(steps, layers):
+        if getattr(pruner, "per_head", False):
+            raise ValueError(f"{pruner.name}, per_head=True: what any head keeps is known only with the scores")
         budget = pruner.keep if cut.keep is None else cut.keep
         if not isinstance(budget, (Share, Count)):
             raise ValueError(f"{budget}: how many tokens stay is known only with the scores; give a Share or a Count")

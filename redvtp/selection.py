@@ -77,11 +77,14 @@ class Selection:
         keep: ``[B, m]`` ascending indices into each sample's current visual tokens, -1 pads on the right.
         merge: ``[B, m, n]`` weights that build each kept token from the current ones; None drops the rest.
         size: ``[B, m]`` number of original tokens that each kept one stands for; attention adds its log.
+        heads: ``[B, L, H_kv, m]`` which of the kept tokens each key/value head still has in the cache, at least one
+            head each; None where all heads have all of them.
     """
 
     keep: LongTensor
     merge: Tensor | None = None
     size: Tensor | None = None
+    heads: Tensor | None = None
 
     def rows(self, index: LongTensor) -> Selection:
         """The selection of the samples ``index``."""
@@ -89,6 +92,7 @@ class Selection:
             self.keep[index],
             None if self.merge is None else self.merge[index],
             None if self.size is None else self.size[index],
+            None if self.heads is None else self.heads[index],
         )
 
 
@@ -143,10 +147,14 @@ class Heads:
         mass: ``[B, L, H, n]`` to each visual token.
         prompt: ``[B, L, H]`` share of what goes to the prompt (all before the response) in what goes there and to
             these rows themselves.
+        groups: query heads that share a key/value head, one after the other in H.
+        held: ``[B, L, H_kv, n]`` which tokens each key/value head still has; None where no head has let go of any.
     """
 
     mass: Tensor
     prompt: Tensor
+    groups: int = 1
+    held: Tensor | None = None
 
 
 @dataclass(frozen=True)

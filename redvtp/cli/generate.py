@@ -20,6 +20,7 @@ from redvtp.cli.shapes import MINI, unloaded
 from redvtp.cli.words import add_method, budget_word, number, pruner_of, whole
 from redvtp.generation.cutting import check_pruner
 from redvtp.generation.history import Recorder
+from redvtp.generation.passes import check_cache
 from redvtp.generation.settings import REMASKING, Settings
 from redvtp.images import ImageError, read_image
 from redvtp.model import Answer, Model, load
@@ -138,6 +139,7 @@ def checked(arguments: argparse.Namespace) -> tuple[list[Item], Job]:
     host = unloaded(arguments.model)
     given = {"evidence": []} if all(item.evidence for item in items) else {}
     check_pruner(pruner, SimpleNamespace(name=host.name, can=host.can, layers=host.layers), Settings(**settings), given)
+    check_cache(None, host, pruner)
     if one:
         read_image(items[0].images[0])
     maps = arguments.save_map

@@ -38,6 +38,8 @@ def check_pruner(pruner: Pruner | None, host: Host, settings: Settings, extras: 
             raise ValueError(f"{pruner.name}: after step {step} the attention to tokens dropped within it is not known")
     for cut in cuts:
         cut.check(settings.most_steps, host.layers)
+        if cut.layer is not None and getattr(pruner, "per_head", False):
+            raise ValueError(f"{pruner.name}, per_head=True: heads forget between two forwards, not inside; {cut}")
         check_nesting(pruner.name, cut, [other for other in cuts if other.step == cut.step and other.layer is not None])
         if cut.layer is None and Count(0) in (getattr(pruner, "keep", None), cut.keep):
             raise ValueError(f"{pruner.name}, Count(0): dropping every visual token is possible only inside a layer")

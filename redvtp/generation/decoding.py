@@ -218,6 +218,7 @@ class Decoding:
         if self.pruner is not None:
             raise ValueError(f"fork from a run without a method; this one prunes with {self.pruner.name}")
         check_pruner(pruner, self.host, self.settings, self.extras)
+        check_cache(self.cache, self.host, pruner)
         for cut in pruner.cuts(self.settings.most_steps, self.host.layers) if pruner else ():
             if cut.step < self.done_steps or (cut.layer is not None and cut.step <= self.done_steps):
                 raise ValueError(f"{pruner.name} cuts at {cut}, but {self.done_steps} steps were already taken")
@@ -498,7 +499,10 @@ class Decoding:
             if needs.heads:
                 mass = torch.stack([probe.by_head[layer] for layer in layers], 1)
                 mass = present(mass.flatten(1, 2), probe.columns).unflatten(1, mass.shape[1:3])
-                heads = Heads(mass, torch.stack([probe.to_prompt[layer] for layer in layers], 1))
+                prompt, config = torch.stack([probe.to_prompt[layer] for layer in layers], 1), self.host.config
+                groups = config.text_config.num_attention_heads // config.text_config.num_key_value_heads
+                gone = None if self.state.cache is None else self.state.cache.forgotten
+                heads = Heads(mass, prompt, groups, None if gone is None else gone.held(visual))
         index = sent(pad_rows([self.kept[sample] for sample in self.samples]), visual.device)
         for selection in made:
             index = index.gather(1, selection.keep.clamp(min=0)).masked_fill(selection.keep < 0, -1)

@@ -24,9 +24,14 @@ def check_cache(cache: CachePolicy | None, host: Host, pruner: Pruner | None = N
     """Refuse, before any work, a cache that cannot be used, or not with this method.
 
     Raises:
-        ValueError: naming the cache and what is missing.
+        ValueError: naming the cache, or the method that cannot do without one, and what is missing.
     """
     if cache is None:
+        if getattr(pruner, "per_head", False):
+            raise ValueError(
+                f"{pruner.name}, per_head=True: each head keeps keys and values of its own in a cache; got cache=None, "
+                "expected e.g. PrefixDLM(), FastDLLM() or DLLMCache()"
+            )
         return
     if isinstance(cache, type) or not callable(getattr(cache, "span", None)):
         raise ValueError(f"cache={cache!r}: expected a cache with its parameters, e.g. FastDLLM(refresh=32), or None")

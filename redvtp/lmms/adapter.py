@@ -130,7 +130,7 @@ class RedvtpModel(lmms):
         host = SimpleNamespace(name=shape.name, can=shape.can, layers=shape.layers)
         settings, _ = self.arguments.decoding("docvqa_val")
         check_pruner(self.arguments.pruner, host, settings, {})
-        check_cache(self.arguments.cache, host)
+        check_cache(self.arguments.cache, host, self.arguments.pruner)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Answer requests, in their order."""

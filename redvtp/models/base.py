@@ -101,6 +101,10 @@ class State:
         prompt = columns[:, : columns.shape[1] - (self.layout.length - self.layout.prompt_length)]
         layout = self.layout.take(columns)
         moved, cache = move_positions(self.positions, layout, columns, positions), self.cache
+        if selection.heads is not None:
+            if cache is None:
+                raise ValueError("a selection by heads is of a cache, and this state has none")
+            cache = cache.forget(selection, visual)
         if cache is not None:
             cache = cache.move(lambda kept: take_columns(merge_visual(kept, visual, selection), columns), moved, layers)
         return replace(

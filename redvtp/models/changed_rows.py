@@ -15,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from redvtp.flops import Work
 from redvtp.models.base import Span, State, gather_columns
-from redvtp.models.decoder import key_mask, keys_and_values, run_parts, through
+from redvtp.models.decoder import head_mask, key_mask, keys_and_values, run_parts, through
 from redvtp.models.keyvalues import Writer
 from redvtp.sequence import PADDING
 
@@ -23,13 +23,16 @@ from redvtp.sequence import PADDING
 RESOLUTION = 1e-5
 
 
-def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> tuple[Tensor, LongTensor, Work]:
+def run_changed(
+    decoder: LlamaModel, state: State, rows: Tensor, span: Span, gone: Tensor | int = 0
+) -> tuple[Tensor, LongTensor, Work]:
     """Run all layers on a share of the response rows, and on the prompt where the span has it.
 
     To the rows that a layer leaves out it adds what it added when they were last computed.
 
     Args:
         rows: ``[B, R, D]`` embeddings of the whole response and suffix.
+        gone: ``[L, B]`` columns that a head has let go of, mean over a layer's heads; 0 for none.
 
     Returns:
         Hidden states of all rows ``[B, R, D]`` and the rest as in redvtp.models.spans.run_span.
@@ -56,7 +59,8 @@ def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> 
         if columns.shape[1]:
             writer = Writer(store, layout, columns, tuple(gather_columns(part, columns) for part in rotary), samples)
             entered = torch.cat([prompt, gather_columns(rows, chosen)], 1)
-            parts = run_parts(layer, entered, attention_mask=mask, is_causal=False, **through(writer))
+            seen = head_mask(mask, layer, store, samples)
+            parts = run_parts(layer, entered, attention_mask=seen, is_causal=False, **through(writer))
             first = prompt.shape[1]
             prompt = prompt + parts[0][:, :first] + parts[1][:, :first]
             target = chosen[..., None].expand(-1, -1, rows.shape[2])
@@ -66,7 +70,7 @@ def run_changed(decoder: LlamaModel, state: State, rows: Tensor, span: Span) -> 
             store.keep_parts(number, slice(0, rows.shape[1]), samples, attended, grown)
         rows = rows + attended + grown
         computed.append(columns.shape[1] - chosen.shape[1])
-    return rows, *count_work(state, span, count, computed, rows.shape[1])
+    return rows, *count_work(state, span, count, computed, rows.shape[1], gone)
 
 
 def changed_rows(layer: LlamaDecoderLayer, rows: Tensor, old: Tensor, count: int) -> LongTensor:
@@ -82,11 +86,13 @@ def changed_rows(layer: LlamaDecoderLayer, rows: Tensor, old: Tensor, count: int
     return torch.sort((similarity / RESOLUTION).round(), dim=1, stable=True).indices[:, :count]
 
 
-def count_work(state: State, span: Span, count: int, prompt: list[int], rows: int) -> tuple[LongTensor, Work]:
+def count_work(
+    state: State, span: Span, count: int, prompt: list[int], rows: int, gone: Tensor | int
+) -> tuple[LongTensor, Work]:
     """Columns that each layer ran on ``[L, B]``, and the work; ``prompt`` are the padded prompt's of each layer."""
     real = state.layout.host_kind != PADDING
     in_prompt = real[:, : state.layout.prompt_length].sum(1)
     ran = torch.stack([count + in_prompt * bool(columns) for columns in prompt])
     keys = count + in_prompt.expand(len(prompt), -1) * int(span.prompt)
     values = keys + (rows if count else 0)
-    return keys, Work(ran, keys, values, ran * real.sum(1))
+    return keys, Work(ran, keys, values, ran * (real.sum(1) - gone))

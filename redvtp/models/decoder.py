@@ -135,12 +135,13 @@ def run_layers(
             if probe is not None:
                 probe.rows, probe.columns = seen
         lengths.append(frame.count)
+        mask = head_mask(frame.mask, layer, store, samples)
         if tail is not None and number == len(decoder.layers) and number not in at_layer:
             if not looks_before(probe, number, hidden.shape[1] - tail):
                 writer = frame.writer(store, samples)
-                hidden = tail_of_layer(layer, hidden, tail, frame.mask, frame.rotary, probe, writer)
+                hidden = tail_of_layer(layer, hidden, tail, mask, frame.rotary, probe, writer)
                 break
-        keywords = {"attention_mask": frame.mask, "is_causal": False, "probe": probe}
+        keywords = {"attention_mask": mask, "is_causal": False, "probe": probe}
         hidden = run_layer(layer, hidden, tail, **keywords, **frame.keywords(frame.writer(store, samples)))
         cut = at_layer.get(number)
         if cut is None:
@@ -239,6 +240,16 @@ def key_mask(
         return real if layout.padded else None
     bias = size.log()[:, None, None].masked_fill(~real, float("-inf")).to(dtype)
     return bias if blocked is None else bias.masked_fill(blocked, float("-inf"))
+
+
+def head_mask(
+    mask: Tensor | None, layer: LlamaDecoderLayer, store: KeyValues | None, samples: LongTensor | None
+) -> Tensor | None:
+    """A layer's mask: ``mask`` for all heads, or ``[B, H, 1, T]`` where its heads have let go of columns."""
+    if store is None or store.forgotten is None:
+        return mask
+    attention = layer.self_attn
+    return store.forgotten.hide(mask, attention.layer_idx, attention.num_key_value_groups, samples)
 
 
 def new_columns(columns: LongTensor, length: int) -> LongTensor:

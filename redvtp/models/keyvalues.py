@@ -13,6 +13,8 @@ import torch
 from torch import LongTensor, Tensor
 
 from redvtp.attention import rotate
+from redvtp.models.forgotten import Forgotten
+from redvtp.selection import Selection
 from redvtp.sequence import Layout
 
 Columns = slice | LongTensor
@@ -57,17 +59,38 @@ class KeyValues:
 
     Attributes:
         layers: by index from 0; empty until a forward over all columns has filled it.
+        forgotten: columns that single heads have let go of; None where none has.
     """
 
     def __init__(self, positions: LongTensor, alone: bool = False, keeps_parts: bool = False) -> None:
         self.positions, self.alone, self.keeps_parts = positions, alone, keeps_parts
         self.layers: dict[int, LayerStore] = {}
+        self.forgotten: Forgotten | None = None
 
-    def holding(self, layers: dict[int, LayerStore], positions: LongTensor) -> KeyValues:
+    def holding(
+        self, layers: dict[int, LayerStore], positions: LongTensor, forgotten: Forgotten | None = None
+    ) -> KeyValues:
         """A cache of the same kind with these contents."""
         made = KeyValues(positions, self.alone, self.keeps_parts)
-        made.layers = layers
+        made.layers, made.forgotten = layers, forgotten
         return made
+
+    def forget(self, selection: Selection, visual: LongTensor) -> KeyValues:
+        """The cache whose heads have let go of what a selection by heads among ``visual [B, n]`` does not keep."""
+        gone = Forgotten.after(selection, visual, self.positions.shape[1], self.forgotten)
+        return self.holding(self.layers, self.positions, gone)
+
+    def entries(self, lengths: LongTensor, heads: int) -> LongTensor:
+        """``[B]`` pairs of a key and a value that are held, over all layers and key/value heads.
+
+        Dense buffers have room for more: a column that any head of any layer has is stored whole.
+
+        Args:
+            lengths: ``[B]`` real columns.
+            heads: key/value heads of a layer.
+        """
+        held = lengths.cpu() * heads * len(self.layers)
+        return held if self.forgotten is None else held - self.forgotten.count.sum((0, 2))
 
     def move(self, columns: Callable[[Tensor], Tensor], positions: LongTensor, layers: int | None = None) -> KeyValues:
         """The cache with columns dropped, merged or re-ordered.
@@ -83,17 +106,19 @@ class KeyValues:
                 return layer
             return replace(layer, keys=columns(layer.keys), values=columns(layer.values), turned=None)
 
-        return self.holding({number: moved(number, layer) for number, layer in self.layers.items()}, positions)
+        made = {number: moved(number, layer) for number, layer in self.layers.items()}
+        return self.holding(made, positions, None if self.forgotten is None else self.forgotten.move(columns))
 
     def rows(self, index: LongTensor, first: int = 0) -> KeyValues:
         """The cache of the samples ``index``, from column ``first`` on."""
         layers = {number: layer.of(index, first) for number, layer in self.layers.items()}
-        return self.holding(layers, self.positions[index, first:])
+        forgotten = None if self.forgotten is None else self.forgotten.rows(index, first)
+        return self.holding(layers, self.positions[index, first:], forgotten)
 
     def copy(self) -> KeyValues:
         """The same contents in memory of their own."""
         layers = {number: layer.map(torch.clone) for number, layer in self.layers.items()}
-        return self.holding(layers, self.positions)
+        return self.holding(layers, self.positions, self.forgotten)
 
     def keep(self, number: int, columns: Columns, samples: LongTensor | None, **parts: Tensor) -> None:
         """Put ``keys``, ``values`` or ``turned`` of some columns of a layer in place.

@@ -11,7 +11,7 @@ from redvtp.attention import AttentionProbe
 from redvtp.flops import Work
 from redvtp.models.base import LayerCut, Span, State
 from redvtp.models.changed_rows import run_changed
-from redvtp.models.decoder import key_mask, run_layer, run_layers, through
+from redvtp.models.decoder import head_mask, key_mask, run_layer, run_layers, through
 from redvtp.models.keyvalues import KeyValues, Writer
 
 
@@ -43,7 +43,7 @@ def run_span(
         raise ValueError(f"cuts after layers {sorted(at_layer)} need a forward over all columns, not {span}")
     whole = span.start == 0 and span.stop == rows.shape[1]
     if span.share is not None and whole:
-        return run_changed(decoder, state, rows, span)
+        return run_changed(decoder, state, rows, span, columns_gone(state))
     if span.prompt or span.share is not None:
         raise ValueError(f"{span}: the prompt is computed together with all rows")
     return run_rows(decoder, state, rows[:, span.start : span.stop], span, probe)
@@ -59,8 +59,16 @@ def plain_work(state: State, span: Span | None, layers: int) -> tuple[LongTensor
     a span of rows."""
     if span is None:
         return state.layout.lengths.repeat(layers, 1), None
-    work = Work.part(span.stop - span.start, state.layout.lengths, layers)
+    work = Work.part(span.stop - span.start, state.layout.lengths, layers, columns_gone(state))
     return work.rows, work
+
+
+def columns_gone(state: State) -> Tensor | int:
+    """``[L, B]`` columns that a head has let go of, mean over a layer's heads; 0 where none has."""
+    forgotten = state.cache.forgotten
+    if forgotten is None:
+        return 0
+    return forgotten.mean if state.samples is None else forgotten.mean[:, state.samples.cpu()]
 
 
 def head_width(decoder: LlamaModel) -> int:
@@ -89,7 +97,8 @@ def run_all(
         store=state.cache,
         samples=state.samples,
     )
-    return hidden, lengths, Work.whole(lengths, tail, lengths - tail if state.cache.alone else None)
+    alone = lengths - tail if state.cache.alone else None
+    return hidden, lengths, Work.whole(lengths, tail, alone, columns_gone(state))
 
 
 def run_rows(
@@ -103,7 +112,8 @@ def run_rows(
     mask = key_mask(layout, state.size, hidden.dtype)
     if probe is not None:
         probe.first = columns.start
-    keywords |= {"attention_mask": mask, "is_causal": False, "probe": probe}
+    keywords |= {"is_causal": False, "probe": probe}
     for layer in decoder.layers:
-        hidden = run_layer(layer, hidden, hidden.shape[1], **keywords)
+        seen = head_mask(mask, layer, store, state.samples)
+        hidden = run_layer(layer, hidden, hidden.shape[1], attention_mask=seen, **keywords)
     return hidden, *plain_work(state, span, len(decoder.layers))

@@ -93,6 +93,11 @@ class Scheduled:
         return self.method.positions
 
     @property
+    def per_head(self) -> bool:
+        """Whether each head lets go of tokens of its own."""
+        return getattr(self.method, "per_head", False)
+
+    @property
     def keeps_all(self) -> bool:
         """Whether no cut can change anything."""
         return self.method.keeps_all

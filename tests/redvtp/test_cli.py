@@ -242,6 +242,7 @@ def test_a_map_changes_no_answer(folder, work, capsys):
         (["--option", "rows=all"], "rows='all': expected one of masked"),
         (["--option", "row=masked"], "'row=masked': expected NAME=VALUE with NAME one of positions"),
         (["--option", "layers=[9]"], "layer 9 is out of range, expected 1..3"),
+        (["--method", "maskkv", "--option", "per_head=true"], "maskkv, per_head=True: each head keeps keys"),
         (["--length", "8", "--steps", "3", "--block-length", "4"], "steps=3: expected a multiple of the 2 blocks"),
         (["--steps", "none"], "'none': expected a whole number, 1 or more"),
         (["--temperature", "hot"], "'hot': expected a number"),
