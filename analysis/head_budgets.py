@@ -10,7 +10,7 @@ them. By name:
     maskkv_heads_layers  the same, with layers' budgets from how much each changes its input, on development samples
 
 `held` is the share of the visual tokens' keys and values that are held after the cut. The cache stays dense: a token
-that any head of any layer has is stored whole and encoded anew with the rest, so that budgets by head save no time here.
+that any head of any layer has is stored whole, so that budgets by head save neither time nor memory here.
 
 `from_unpruned` is the paired difference in exact match from the same cache unpruned, `from_original` that from
 `redvtp_original` at the same share, both with Tango's interval; `gained` and `lost` answers belong to the latter.
@@ -80,6 +80,8 @@ def answer_batch(host: redvtp.Model, batch: Sequence[Sample], importance: tuple[
 
 def held_shares(host: redvtp.Model, run: Decoding) -> dict[int, float]:
     """``{place in the batch: share}`` of the visual tokens' keys and values that are held, of samples still running."""
+    if not run.samples:
+        return {}
     text, layout = host.host.config.text_config, run.state.layout
     each = text.num_key_value_heads * host.host.layers
     visual = run.state.original.tolist()
@@ -97,7 +99,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         groups[row["method"], row["keep"]].append(row)
     full, out = groups["none", 1.0], []
-    for (method, keep), group in groups.items():
+    for (_, keep), group in groups.items():
         base = groups.get((BASE, keep), full)
         gained, lost = (None, None) if base is group else turned(_right(base), _right(group))
         held = [row["held"] for row in group if row["held"] is not None]

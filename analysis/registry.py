@@ -48,7 +48,12 @@ NOTEBOOKS = (
         "which samples flip, and whether evidence recall predicts it",
     ),
     Notebook("main_table", "14_main_table.ipynb", ("main_table",), "RedVTP's main LLaDA-V table, in kind"),
-    Notebook("caches", "15_caches.ipynb", ("caches",), "caches x pruning: score against compute"),
+    Notebook(
+        "caches",
+        "15_caches.ipynb",
+        ("caches", "head_budgets"),
+        "caches x pruning: score against compute; budgets by head",
+    ),
     Notebook("lavida", "16_lavida.ipynb", ("lavida",), "LaViDa's main table, repaired and as published"),
     Notebook(
         "speed", "17_speed.ipynb", ("speed", "speed_stages"), "latency, throughput and memory, beside the FLOPs",
