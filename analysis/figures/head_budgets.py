@@ -78,21 +78,18 @@ def table_caption(run: RunContext, result: Result) -> str:
 
 
 def sentence(result: Result) -> str:
-    """What budgets by head add at the smallest and the other ratios."""
+    """What budgets by head add at the smallest share."""
     rows = frame(result)
-    rows, told = rows[rows["family"] == ALL], []
-    for keep in sorted({keep for keep in rows["keep"] if keep < 1}, reverse=True):
-        parts = []
-        for method in ("maskkv", "maskkv_heads", "maskkv_heads_layers"):
-            own = rows[(rows["method"] == method) & (rows["keep"] == keep)]
-            listed = rates.listed(f"{row['model']} {_points(row)}" for _, row in own.iterrows())
-            parts.append(f"{NAMES[method]} {listed}")
-        told.append(f"with {keep:.0%} of the visual tokens' keys and values, {'; '.join(parts)}")
+    keep = rows["keep"].min()
+    rows, told = rows[(rows["family"] == ALL) & (rows["keep"] == keep)], []
+    for method in ("maskkv", "maskkv_heads", "maskkv_heads_layers"):
+        texts = [f"{row['model']} {_points(row)}" for _, row in rows[rows["method"] == method].iterrows()]
+        told.append(f"{NAMES[method]} {rates.listed(texts)}")
     return (
-        "Beside RedVTP with original positions, at as many keys and values in Fast-dLLM's prefix cache: "
-        f"{'. '.join(told)}. Points of exact match over all families, paired, 95% intervals in brackets; † where the "
-        "exact sign test, Holm-adjusted, tells them apart. The cache stays dense here: budgets by head save memory on "
-        "paper only. Small models."
+        f"With {keep:.0%} of the visual tokens' keys and values in Fast-dLLM's prefix cache, beside RedVTP with original "
+        f"positions: {'; '.join(told)}. Points of exact match over all families, paired, 95% intervals in brackets; † "
+        "where the exact sign test, Holm-adjusted, tells them apart. The cache stays dense here: budgets by head save "
+        "memory on paper only. Small models."
     )
 
 
