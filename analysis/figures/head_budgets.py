@@ -86,10 +86,10 @@ def sentence(result: Result) -> str:
         texts = [f"{row['model']} {_points(row)}" for _, row in rows[rows["method"] == method].iterrows()]
         told.append(f"{NAMES[method]} {rates.listed(texts)}")
     return (
-        f"With {keep:.0%} of the visual tokens' keys and values in Fast-dLLM's prefix cache, beside RedVTP with original "
-        f"positions: {'; '.join(told)}. Points of exact match over all families, paired, 95% intervals in brackets; † "
-        "where the exact sign test, Holm-adjusted, tells them apart. The cache stays dense here: budgets by head save "
-        "memory on paper only. Small models."
+        f"With {keep:.0%} of the visual tokens' keys and values in Fast-dLLM's prefix cache, beside RedVTP with "
+        f"original positions: {'; '.join(told)}. Points of exact match over all families, paired, 95% intervals in "
+        "brackets; † where the exact sign test, Holm-adjusted, tells them apart. The cache stays dense here: budgets "
+        "by head save memory on paper only. Small models."
     )
 
 
