@@ -10,8 +10,10 @@ from analysis.results import Result
 
 
 def caption(run: RunContext, result: Result, note: str = "") -> str:
-    """`plots.caption` with the rows' own number of samples a family and seed."""
-    return plots.caption(run, result.provenance | {"n": max(row["n"] for row in result.rows)}, note)
+    """`plots.caption` with the rows' own number of samples a family and seed, and their own seeds."""
+    own = {"n": max(row["n"] for row in result.rows)}
+    seeds = sorted({row["seed"] for row in result.rows if "seed" in row})
+    return plots.caption(run, result.provenance | own | ({"seeds": seeds} if seeds else {}), note)
 
 
 def whole(values: pd.Series) -> pd.Series:

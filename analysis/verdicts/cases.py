@@ -17,6 +17,7 @@ from analysis.verdicts.rules import COMPLEMENT, Bound, Check, Quantity, RuleErro
 from redvtp.metrics import wilson_interval
 
 HOLDS, FAILS, OPEN, LEFT_OUT, KNOWN = "holds", "does not hold", "not decided", "left out", "measured"
+EMPTY = "nothing to lose"
 SEED = "seed"
 
 
@@ -41,7 +42,8 @@ class Case:
 
     Attributes:
         names: the fields of `each` that it is for; at: those of `every` or `any` that decided it.
-        number: of the deciding rows. outcome: HOLDS, FAILS, OPEN, LEFT_OUT, or KNOWN for a quantity without bound.
+        number: of the deciding rows.
+        outcome: HOLDS, FAILS, OPEN, LEFT_OUT, EMPTY, or KNOWN for a quantity without bound.
         of: how many sub-cases there were.
     """
 
@@ -55,14 +57,16 @@ class Case:
 def cases(one: Quantity, result: Result) -> list[Case]:
     """The cases of a check or quantity; rows whose value is undefined (None) do not count.
 
-    A case that `given` leaves out counts all the same where it is on the wrong side: then it could show the claim.
+    A case that `given` leaves out counts all the same where it is on the wrong side: then it could show the claim. With
+    `strict` it does not count there either: then nothing was there to lose.
 
     Raises Lacking without the rows, or without a value that the rule lists; RuleError for fields that are not there.
     """
     given = one.given if isinstance(one, Check) else None
     for asked in (one, given) if given else (one,):
         _refuse_unknown(asked, result)
-    result = replace(result, rows=[row for row in result.rows if row.get(one.column) is not None])
+    beside = _defined(given, result) if given else None
+    result = _defined(one, result)
     chosen = _matching(result.rows, one.where)
     if not chosen:
         raise Lacking(f"{result.measurement} has no {one.column} with {_said(one.where)}")
@@ -74,9 +78,15 @@ def cases(one: Quantity, result: Result) -> list[Case]:
     for key in _keys(chosen, one.each):
         names = dict(zip(one.each, key))
         case = _case(one, names, result)
-        counts = not given or case.outcome == FAILS or _case(given, names, result).outcome == HOLDS
-        found.append(case if counts else replace(case, outcome=LEFT_OUT))
+        counts = not given or (case.outcome == FAILS and not one.strict)
+        counts = counts or _case(given, names, beside).outcome == HOLDS
+        found.append(case if counts else replace(case, outcome=EMPTY if one.strict else LEFT_OUT))
     return found
+
+
+def _defined(one: Quantity, result: Result) -> Result:
+    """The rows whose value is there."""
+    return replace(result, rows=[row for row in result.rows if row.get(one.column) is not None])
 
 
 def _case(one: Quantity, names: dict[str, Any], result: Result) -> Case:

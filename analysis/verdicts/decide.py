@@ -115,10 +115,11 @@ class Decided:
 def counted(found: Iterable[Case]) -> str:
     """How many cases came out how: "12 of 14 cases hold, 2 do not"."""
     outcomes = Counter(case.outcome for case in found)
-    total = sum(outcomes.values()) - outcomes[cases.LEFT_OUT]
+    total = sum(outcomes.values()) - outcomes[cases.LEFT_OUT] - outcomes[cases.EMPTY]
     parts = [f"{outcomes[cases.HOLDS]} of {total} case{'s' if total != 1 else ''} hold{'s' if total == 1 else ''}"]
     for outcome, said in ((cases.FAILS, "do not"), (cases.OPEN, "are not decided"),
-                          (cases.LEFT_OUT, "left out (chance does as well there)")):
+                          (cases.LEFT_OUT, "left out (chance does as well there)"),
+                          (cases.EMPTY, "left out (nothing there to lose)")):
         if outcomes[outcome]:
             parts.append(f"{outcomes[outcome]} {said}")
     return ", ".join(parts)
@@ -126,7 +127,7 @@ def counted(found: Iterable[Case]) -> str:
 
 def summed(outcomes: Iterable[str]) -> str:
     """The verdict of one check from the outcomes of its cases."""
-    found = {outcome for outcome in outcomes if outcome != cases.LEFT_OUT}
+    found = {outcome for outcome in outcomes if outcome not in (cases.LEFT_OUT, cases.EMPTY)}
     return combined([OPEN if outcome == cases.OPEN else outcome for outcome in found])
 
 

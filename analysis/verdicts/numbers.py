@@ -16,7 +16,8 @@ from analysis.verdicts.markup import Markup, join, tag
 from analysis.verdicts.rules import Bound, Check
 from analysis.verdicts.wording import words
 
-OUTCOMES = {cases.HOLDS: "holds", cases.FAILS: "fails", cases.OPEN: "open", cases.LEFT_OUT: "none", cases.KNOWN: "part"}
+OUTCOMES = {cases.HOLDS: "holds", cases.FAILS: "fails", cases.OPEN: "open", cases.LEFT_OUT: "none",
+            cases.EMPTY: "none", cases.KNOWN: "part"}  # fmt: skip
 WIDTH, HEIGHT = 176, 18
 MANY = 8  # cases; more are folded away
 

@@ -74,7 +74,8 @@ def _check(entry: Mapping[str, Any], name: str) -> Check:
         raise RuleError(f"{name}, given: unknown field {unknown}, expected {_names(IN_GIVEN)}")
     differs["where"] = {**made.where, **differs.get("where", {})}
     base = replace(made, minus=None, over=None) if {"minus", "over"} & set(differs) else made
-    same = {one.name: getattr(base, one.name) for one in fields(Check) if one.name not in ("holds", "given", "bounds")}
+    known = {one.name for one in fields(Check)} - {"holds", "given", "strict", "bounds"}
+    same = {one.name: getattr(base, one.name) for one in fields(Check) if one.name in known}
     return replace(made, given=_made(Check, same | {"holds": str(made.holds)} | differs, f"{name}, given"))
 
 

@@ -12,6 +12,7 @@ A claim has one rule for each kind of evidence that could decide it; a rule is a
     minus: {method: random}  (or over: {...})     less (or divided by) the value of the rows that differ in this
     holds: "> 0.95"                               the bound
     given: {where: {method: random}, holds: "< 0.5"}  what must hold for a case to count at all, where it differs
+    strict: true                                  where that does not hold, a case counts on neither side
     interval: exact                               numbers without error; wilson: means of `n` numbers from 0 to 1;
                                                   by default the interval is in fields VALUE_low and VALUE_high
     bounds: true                                  what holds here only allows the claim
@@ -87,6 +88,7 @@ class Check(Quantity):
 
     holds: Bound
     given: Check | None = None
+    strict: bool = False
     bounds: bool = False
 
 

@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -248,6 +249,11 @@ def test_a_loss_is_not_left_out():
     one = check(where={"method": "m"}, each=("family",), given=given)
     found = cases.cases(one, result(*rows, by=("family", "method")))
     assert [case.outcome for case in found] == [FAILS]
+    (strict,) = cases.cases(replace(one, strict=True), result(*rows, by=("family", "method")))
+    assert strict.outcome == cases.EMPTY and decide.summed([strict.outcome]) == decide.OPEN
+    assert decide.counted([strict]) == "0 of 0 cases hold, 1 left out (nothing there to lose)"
+    kept = [rows[0], row(0.3, family="a", method="random")]
+    assert cases.cases(replace(one, strict=True), result(*kept, by=("family", "method")))[0].outcome == FAILS
 
 
 def test_a_listed_value_must_be_there_unless_one_is_enough():
