@@ -146,7 +146,7 @@ def rivals() -> list[dict]:
         redundant = origin == "from_scratch" and family in ("doc", "info")
         found.append(row | {"method": "divprune"} | ends(difference=0.0 if redundant else -0.2, exact_match=0.9))
         found.append(row | {"method": "fastv", "start": "first"} | ends(difference=-0.4, exact_match=0.6))
-        vtw = row | {"method": "vtw"}
+        vtw = row | {"method": "vtw", "share_8b": 0.5}
         told = {"difference": None, "difference_low": None, "difference_high": None}
         found.append(vtw | told | ends(exact_match=0.9))
         found.append(vtw | {"steps": 4} | told | ends(exact_match=0.5))
