@@ -151,16 +151,30 @@ class Batch:
         return rows
 
 
+class TooDear(ValueError):
+    """No budget costs as little as the baseline."""
+
+
+def meets_protected(batches: Sequence[Batch], pruner: Pruner) -> bool:
+    """Whether the budget leaves room for the tokens that are always kept, in every sample."""
+    try:
+        for batch in batches:
+            batch.start(pruner)
+    except ValueError:
+        return False
+    return True
+
+
 def matched(pruner: Pruner, cost: Callable[[Pruner], int], target: int) -> Pruner:
     """The pruner with the largest budget whose cost is at most ``target``.
 
     Raises:
-        ValueError: where even the smallest costs more.
+        TooDear: where even the smallest costs more.
     """
     kind = type(pruner.keep)
     low, high = 0.005, 1.0
     if cost(replace(pruner, keep=kind(low))) > target:
-        raise ValueError(f"{pruner}: costs more than the baseline at any budget")
+        raise TooDear(f"{pruner}: costs more than the baseline at any budget")
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(replace(pruner, keep=kind(middle))) <= target else (low, middle)
@@ -179,11 +193,10 @@ def settle(batches: Sequence[Batch], settings: dict[str, Pruner], ratio: float) 
         if name != BASELINE:
             try:
                 found = matched(pruner, cost, target)
-                for batch in batches if pruner.protect else ():
-                    batch.start(found)  # refuses a budget below the protected tokens
-                made[name] = found
-            except ValueError:
+            except TooDear:
                 continue
+            if not pruner.protect or meets_protected(batches, found):
+                made[name] = found
     return made
 
 

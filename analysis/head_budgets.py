@@ -14,7 +14,7 @@ that any head of any layer has is stored whole, so that budgets by head save nei
 
 `from_unpruned` is the paired difference in exact match from the same cache unpruned, `from_original` that from
 `redvtp_original` at the same share, both with Tango's interval; `gained` and `lost` answers belong to the latter.
-`flops_ratio` is of the same cache unpruned.
+`flops_ratio` is of the same cache unpruned; what heads have forgotten is not counted, though masks compute it here.
 """
 
 from __future__ import annotations

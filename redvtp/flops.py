@@ -23,7 +23,7 @@ class Work:
         rows: tokens whose query, attention and MLP were computed.
         keys, values: tokens whose key, or value, was projected; those of the others came from a cache.
         pairs: pairs of a row and a column that it attended to; where heads attend to columns of their own, the mean
-            over heads, fp64.
+            over heads, fp64. What a mask hides from a head is not among them, though dense attention computes it.
     """
 
     rows: LongTensor

@@ -15,7 +15,7 @@ from analysis.figures import rates
 from analysis.figures.fewer import caption
 from analysis.profiles import RunContext
 from analysis.results import Result
-from analysis.rival_arms import HIDDEN, KEEP, LAST, LONG, NO_ANSWERS, ORIGINAL, STARTS
+from analysis.rival_arms import DIVERSE, EARLY, EQUAL, HIDDEN, KEEP, LAST, LONG, NO_ANSWERS, ORIGINAL, STARTS
 
 GROUPS = {
     "masked rows rate": {
@@ -41,7 +41,7 @@ GROUPS = {
         "vnorm": plots.Look("V-norm", plots.ORANGE, "<", ":"),
     },
     "controls, schedules": {
-        "random": plots.METHODS["random"],
+        "random": plots.Look("random", plots.GREY, "<", ":"),
         "uniform": plots.METHODS["uniform"],
         "oracle": plots.METHODS["oracle"],
         "vtw": plots.Look("VTW, once", plots.BLACK, "X", ":"),
@@ -143,23 +143,26 @@ def draw(result: Result, run: RunContext) -> Any:
     for axis in axes[-1]:
         axis.set_xlabel("FLOPs, of unpruned")
     names = rates.listed(dict.fromkeys(long["family"] if len(long) else rows["family"]))
-    note = (f"{names} together; line: no pruning, grey: RedVTP; filled: pruned as early as the method can, a line "
-            "joins its ratios; hollow: the same at 25% (VTW: 0%) from a quarter, half or three quarters of the steps, "
-            "or the last step; bars: 95% Wilson intervals; FLOPs of these answers by this model, counted; SGL's guide "
-            "comes on top; all steps are taken")  # fmt: skip
+    note = (
+        f"{names} together (late, layer skipping: {rates.listed(LONG)}); line: no pruning, grey: RedVTP; filled: as "
+        "early as the method can, a line joins its ratios; hollow: the same at 25% (VTW: 0%) from a quarter, half or "
+        "three quarters of the steps, or the last step; bars: 95% Wilson intervals; FLOPs of these answers by this "
+        "model, counted; SGL's guide comes on top; all steps are taken"
+    )
     plots.add_caption(figure, caption(run, result, note))
     return figure
 
 
 def _together(rows: pd.DataFrame) -> pd.DataFrame:
-    """Families pooled: hits with their interval, means of FLOPs; arms that not all families have are left out."""
+    """Families pooled: hits with their interval, means of FLOPs. Arms that not all families have are left out, but for
+    late pruning and layer skipping, which have families of their own."""
     most = rows.groupby("family")["steps"].transform("max")
     rows, found = rows[rows["steps"] == most], []
     by = ["origin", "model", "method", "keep", "start", "change", "comparison"]
     count = rows.groupby("model")["family"].nunique()
     for key, part in rows.groupby(by, sort=False):
         told = dict(zip(by, key))
-        if part["family"].nunique() == count[told["model"]]:
+        if part["family"].nunique() == count[told["model"]] or told["comparison"] == EQUAL:
             n, hits = int(part["n"].sum()), round(float((part["exact_match"] * part["n"]).sum()))
             told |= {"n": n, "flops_ratio": float(part["flops_ratio"].mean())}
             found.append(told | named("exact_match", rate(hits, n)))
@@ -392,15 +395,29 @@ def _of_model(rows: pd.DataFrame) -> Iterator[str]:
             + (": the answer is written last, so for it a late start is none." if masked > 0.99 else ".")
         )
     yield from _causes(long)
-    equal = long[long["comparison"] == "equal compute"].groupby("method")["exact_match"].mean()
-    if {"late", "layer_skipping"} <= set(equal.index):
-        late, skipping = equal["late"], equal["layer_skipping"]
-        yield f"At about equal FLOPs late pruning is right in {late:.0%}, layer skipping in {skipping:.0%}."
+    yield from _equal_compute(long)
     few = long[(long["method"] == "vtw") & (long["change"] == "none") & (long["start"] == "half")]
     if few["steps"].nunique() > 1:
         shares = few.groupby("steps")["share"].mean()
         told = rates.listed(f"{share:.0%} in {steps} steps" for steps, share in shares.items())
         yield f"With VTW from half of them on, {told} of the unpruned rate are left."
+
+
+EQUAL_COMPUTE = {
+    EQUAL: "ranked by masked rows",
+    DIVERSE: "with DivPrune's choice",
+    EARLY: "ranked by masked rows after the first layer",
+}
+
+
+def _equal_compute(long: pd.DataFrame) -> Iterator[str]:
+    told = []
+    for comparison, how in EQUAL_COMPUTE.items():
+        rates_of = long[long["comparison"] == comparison].groupby("method")["exact_match"].mean()
+        if {"late", "layer_skipping"} <= set(rates_of.index):
+            told.append(f"{how} {rates_of['late']:.0%} against {rates_of['layer_skipping']:.0%}")
+    if told:
+        yield f"At about equal FLOPs late pruning is right, against layer skipping: {rates.listed(told)}."
 
 
 def _causes(long: pd.DataFrame) -> Iterator[str]:
@@ -425,12 +442,21 @@ def order_sentence(order: Result) -> str:
     """Whether the methods' order is the study's."""
     if not order.rows:
         return "The order of methods is compared with the study's where both sides have at least three: here nowhere."
-    told = [f"{row['model']} beside {row['published']}, {row['start']} at {row['keep']:.0%}: {_tau(row)}"
-            for row in order.rows if row["among"] == "shared"]  # fmt: skip
+    told = []
+    for row in order.rows:
+        beside = f"{row['model']} beside {row['published']}, {row['start']} at {row['keep']:.0%}"
+        if row["among"] == "shared":
+            told.append(f"{beside}, {row['methods']} methods: {_tau(row)}")
+        elif row["methods"] < max(one["methods"] for one in order.rows if _same_column(one, row)):
+            told[-1] += f"; the {row['methods']} of the same algorithm: {_tau(row)}"
     return (
         "Kendall's tau of the methods' order with the published 8B one (95% bootstrap over the study's benchmarks and "
-        f"our samples): {'; '.join(told)}. With so few methods only a tau near 1 is more than chance."
+        f"our samples): {'. '.join(told)}. With so few methods only a tau near 1 is more than chance."
     )
+
+
+def _same_column(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("model", "published", "start", "keep"))
 
 
 def _tau(row: dict[str, Any]) -> str:

@@ -78,9 +78,11 @@ def cases(one: Quantity, result: Result) -> list[Case]:
     for key in _keys(chosen, one.each):
         names = dict(zip(one.each, key))
         case = _case(one, names, result)
-        counts = not given or (case.outcome == FAILS and not one.strict)
-        counts = counts or _case(given, names, beside).outcome == HOLDS
-        found.append(case if counts else replace(case, outcome=EMPTY if one.strict else LEFT_OUT))
+        if given and (one.strict or case.outcome != FAILS):
+            known = _case(given, names, beside).outcome
+            if known != HOLDS:
+                case = replace(case, outcome=LEFT_OUT if not one.strict else EMPTY if known == FAILS else OPEN)
+        found.append(case)
     return found
 
 

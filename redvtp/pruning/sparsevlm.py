@@ -46,7 +46,7 @@ class SparseVLM(Scored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.keep, (Share, Rank)):
+        if self.layer is None and not isinstance(self.keep, (Share, Rank)):
             raise ValueError(f"keep={self.keep}: sparsevlm spreads a mean share over layers; give a float, or Rank")
         if self.protect or self.images is not None:
             raise ValueError("sparsevlm prunes all visual tokens; protect and images do not apply to it")

@@ -252,6 +252,8 @@ def test_a_loss_is_not_left_out():
     (strict,) = cases.cases(replace(one, strict=True), result(*rows, by=("family", "method")))
     assert strict.outcome == cases.EMPTY and decide.summed([strict.outcome]) == decide.OPEN
     assert decide.counted([strict]) == "0 of 0 cases hold, 1 left out (nothing there to lose)"
+    near = [rows[0], row(0.5, family="a", method="random")]
+    assert cases.cases(replace(one, strict=True), result(*near, by=("family", "method")))[0].outcome == OPEN
     kept = [rows[0], row(0.3, family="a", method="random")]
     assert cases.cases(replace(one, strict=True), result(*kept, by=("family", "method")))[0].outcome == FAILS
 

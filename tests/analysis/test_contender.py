@@ -192,7 +192,7 @@ def test_the_figure_and_the_tables(tmp_path, monkeypatch):
     drawn = figure.draw(result, run)
     assert len(drawn.axes) == 2 and [axis.get_title() for axis in drawn.axes][0] == "a, FLOPs of r = 25%"
     table = figure.table(result).set_index(["model", "family"])
-    assert table.loc[("a", "all"), "staged - RedVTP"].startswith("+40† [")
+    assert table.loc[("a", "all"), "contender - RedVTP"].startswith("+40† [")
     assert table.loc[("b", "doc"), "original - RedVTP"].startswith("+20† [")
     assert plots.save_table(figure.table(result), "contender", run, figure.table_caption(run, result))
 

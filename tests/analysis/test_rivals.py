@@ -397,9 +397,9 @@ def test_the_sentence_says_the_story(story):
     changes = "No answer attention from half of the steps on changes exact match, with visual tokens withdrawn as well "
     assert f"{changes}in doc by -60 points [" in said and "with all visual tokens there in doc by +0 points" in said
     assert "With VTW from half of them on, 30% in 4 steps and 60% in 16 steps of the unpruned rate are left." in said
-    assert "At about equal FLOPs late pruning is right in 100%, layer skipping in 50%." in said
+    assert "late pruning is right, against layer skipping: ranked by masked rows 100% against 50%" in said
     assert "**llada_ar** (from an autoregressive model" in said and "Not run" not in said
-    assert "late pruning is right in 0%, layer skipping in 100%" in said
+    assert "ranked by masked rows 0% against 100%" in said
 
 
 def test_the_sentence_says_which_model_is_not_there(story):
@@ -447,7 +447,8 @@ def test_the_order_is_told_or_that_there_is_none():
     (row,) = rival_order.compare_all(ordering({"tome": 0.9, "divprune": 0.5, "fastv": 0.1}))
     (flat,) = rival_order.compare_all(ordering(dict.fromkeys(["tome", "divprune", "fastv"], 0.0)))
     said = figure.order_sentence(dataclasses.replace(result, rows=[row, flat]))
-    assert "llada_v beside LLaDA-V, first at 25%: +1.00 [" in said and "all values of one side are equal" in said
+    assert "llada_v beside LLaDA-V, first at 25%, 3 methods: +1.00 [" in said
+    assert "all values of one side are equal" in said
 
 
 def test_the_cost_of_selecting_is_read_where_it_is(tmp_path, monkeypatch):
