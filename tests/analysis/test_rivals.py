@@ -11,6 +11,9 @@ import torch
 
 from analysis import answers, benchmarks, guides, paths, plots, profiles, published, rival_arms, rival_order, rivals
 from analysis.agreement import compare
+from analysis.figures import rival_rows as shared
+from analysis.figures import rival_tables as tables
+from analysis.figures import rival_words as words
 from analysis.figures import rivals as figure
 from analysis.profiles import RunContext, run_context
 from analysis.results import Result
@@ -369,7 +372,7 @@ def test_a_claim_fails_where_the_cut_costs_nothing(story):
 
 
 def test_differences_are_adjusted_for_their_number(story):
-    rows = figure.frame(story)
+    rows = shared.frame(story)
     tested = rows[rows["p"].notna()]
     assert (tested["p_holm"] >= tested["p"]).all() and (tested["p_holm"] > tested["p"]).any()
     for model, part in tested.groupby("model"):
@@ -383,13 +386,13 @@ def test_seeds_are_pooled_from_their_answers():
         part = answered(40, seed=seed) + answered(right, seed=seed, method="divprune", keep=0.25, start="half")
         rows += rivals.summarise(part, False)
     result = Result("rivals", rows, {"n": 100, "seeds": [0, 1], "link": "mini", "params": {}}, rivals.BY)
-    _, pruned = figure.frame(result).to_dict("records")
+    _, pruned = shared.frame(result).to_dict("records")
     assert (pruned["n"], pruned["exact_match"], pruned["share"], pruned["lost"]) == (80, 0.75, 0.75, 20)
     assert pruned["difference"] == -0.25 and -0.4 < pruned["difference_low"] < pruned["difference_high"] < -0.1
 
 
 def test_the_sentence_says_the_story(story):
-    said = figure.sentence(story)
+    said = words.sentence(story)
     assert "**llada_v** (from scratch, n = 200 a family, doc and info)" in said
     assert "DivPrune 100%" in said and "ToMe (projector) 25%" in said
     late = said.partition("Pruned from half of the steps on: ")[2]
@@ -405,21 +408,21 @@ def test_the_sentence_says_the_story(story):
 def test_the_sentence_says_which_model_is_not_there(story):
     params = {"params": {"skipped": [rivals.AUTOREGRESSIVE]}}
     there = dataclasses.replace(story, provenance=story.provenance | params)
-    assert figure.sentence(there).endswith("Not run, for its folder is not there: mini/llada_ar.")
+    assert words.sentence(there).endswith("Not run, for its folder is not there: mini/llada_ar.")
 
 
 def test_the_figure_and_the_tables(story, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "FIGURES", tmp_path)
     run = run_context()
     drawn = figure.draw(story, run)
-    assert drawn.get_figwidth() == plots.WIDTH["page"] and len(drawn.axes) == 2 * len(figure.GROUPS)
+    assert drawn.get_figwidth() == plots.WIDTH["page"] and len(drawn.axes) == 2 * len(shared.GROUPS)
     legends = [axis.get_legend() for axis in drawn.axes if axis.get_legend()]
     methods = {row["method"] for row in story.rows if row["share_8b"] and row["family"] == "doc"} - {"none"}
-    assert {text.get_text() for legend in legends for text in legend.get_texts()} == set(map(figure.label, methods))
-    pooled = figure._together(figure.frame(story).query("family in ('doc', 'info')"))
+    assert {text.get_text() for legend in legends for text in legend.get_texts()} == set(map(shared.label, methods))
+    pooled = figure._together(shared.frame(story).query("family in ('doc', 'info')"))
     shown = pooled.query("model == 'llada_v' and method == 'tome' and start == 'first' and keep == 0.25").iloc[0]
     assert (shown["n"], shown["exact_match"]) == (400, 0.25)
-    table, late, beside = figure.table(story), figure.late_table(story), figure.published_table(story)
+    table, late, beside = tables.table(story), tables.late_table(story), tables.published_table(story)
     own = table[(table["model"] == "llada_v") & (table["r"] == "25%")].set_index("method")
     tome = own.loc["ToMe (projector)"]
     assert tome["doc"].startswith("25† [") and tome["8B study"] == "87%"
@@ -428,25 +431,25 @@ def test_the_figure_and_the_tables(story, tmp_path, monkeypatch):
     assert late.iloc[0]["method"] == "(answer still masked)" and late.iloc[0]["half"] == "50%"
     cell = beside[(beside["benchmark"] == "DocVQA") & (beside["method"] == "DivPrune") & (beside["start"] == "half")]
     assert dict(zip(cell["8B model"], cell["8B score"])) == {"LLaDA-V": 83.1, "LaViDa-Dream": 23.9}
-    stay = figure.positions_table(story)
+    stay = tables.positions_table(story)
     wide = "original positions" in {row["comparison"] for row in story.rows}
     assert len(stay) == (2 * 2 * 5 if wide else 0)
     if wide:
         moved = stay[(stay["model"] == "llada_v") & (stay["method"] == "ToMe (projector)")].iloc[0]
         assert moved["compact"].startswith("25†") and moved["original - unpruned"] == "-75"
-    causes = figure.causes_table(story)
+    causes = tables.causes_table(story)
     assert {"no answer attention"} <= set(causes["change"]) and {4, 16} <= set(causes["steps"])
-    text = plots.save_table(table, "tab_rivals", run, figure.table_caption(run, story, "what"))[0].read_text()
+    text = plots.save_table(table, "tab_rivals", run, tables.table_caption(run, story, "what"))[0].read_text()
     assert text.startswith("n = 200 a family;") and "Holm" in text
-    assert len(figure.long_table(story)) == len(story.rows)
+    assert len(tables.long_table(story)) == len(story.rows)
 
 
 def test_the_order_is_told_or_that_there_is_none():
     result = Result("rival_order", [], {"n": 4, "seeds": [0], "link": "mini"}, rival_order.BY)
-    assert "here nowhere" in figure.order_sentence(result) and figure.order_table(result).empty
+    assert "here nowhere" in words.order_sentence(result) and tables.order_table(result).empty
     (row,) = rival_order.compare_all(ordering({"tome": 0.9, "divprune": 0.5, "fastv": 0.1}))
     (flat,) = rival_order.compare_all(ordering(dict.fromkeys(["tome", "divprune", "fastv"], 0.0)))
-    said = figure.order_sentence(dataclasses.replace(result, rows=[row, flat]))
+    said = words.order_sentence(dataclasses.replace(result, rows=[row, flat]))
     assert "llada_v beside LLaDA-V, first at 25%, 3 methods: +1.00 [" in said
     assert "all values of one side are equal" in said
 
@@ -454,11 +457,11 @@ def test_the_order_is_told_or_that_there_is_none():
 def test_the_cost_of_selecting_is_read_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     run = run_context()
-    assert figure.scoring_table(run) is None
+    assert tables.scoring_table(run) is None
     run.reference.mkdir()
     cost = {"method": "divprune", "reads_attention": False, "forward": 1.0, "probe": 0.0, "select": 0.1, "apply": 0.02,
             "total": 0.12, "share": 0.12, "limit": 0.15, "within": True}  # fmt: skip
     (run.reference / "scoring_cost.jsonl").write_text(json.dumps(cost) + "\n")
-    (row,) = figure.scoring_table(run).to_dict("records")
+    (row,) = tables.scoring_table(run).to_dict("records")
     assert (row["method"], row["select (ms)"], row["share of a forward"]) == ("DivPrune", pytest.approx(100), 0.12)
-    assert isinstance(figure.scoring_table(run), pd.DataFrame)
+    assert isinstance(tables.scoring_table(run), pd.DataFrame)
