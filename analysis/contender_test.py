@@ -21,7 +21,7 @@ from redvtp.pruning import Pruner
 
 ORIGINAL = "redvtp, original positions"
 PAIRS = {contender.BASELINE: "redvtp", ORIGINAL: "original"}
-MOST = 100  # samples a family and seed
+MOST = {"default": 50, "quick": 4, "full": 100}  # samples a family and seed
 BY = ("model", "family", "split", "seed", "setting", "ratio")
 
 
@@ -68,7 +68,7 @@ def searched(run: RunContext) -> list[Row]:
 def measure(run: RunContext) -> Result:
     """The comparison on the run's test samples (see analysis.subset)."""
     rows = searched(run)
-    drawn = subset.draw(run, contender.FAMILIES, MOST)
+    drawn = subset.draw(run, contender.FAMILIES, MOST[run.mode])
     with Measurement(
         "contender_test",
         run,

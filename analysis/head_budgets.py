@@ -37,7 +37,7 @@ from redvtp.sequence import VISUAL
 BY = ("model", "family", "split", "seed", "method", "keep")
 FAMILIES = ("doc", "info", "chart")
 RATIOS = (0.5, 0.25, 0.1)
-MOST = 100  # samples a family and seed, where half of the run's are more
+MOST = {"default": 50, "quick": 4, "full": 100}  # samples a family and seed
 CALIBRATION = 8  # development samples that layers' budgets are taken from
 BASE = "redvtp_original"
 CACHE = redvtp.FastDLLM()
@@ -129,13 +129,13 @@ def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
 
 def measure(run: RunContext) -> Result:
     """All methods and ratios on the diffusion models of the LLaDA-V kind."""
-    drawn, names = subset.draw(run, FAMILIES, MOST), contender.models(run)
+    drawn, names = subset.draw(run, FAMILIES, MOST[run.mode]), contender.models(run)
     with Measurement(
         "head_budgets",
         run,
         by=BY,
         link="mini",
-        params={"ratios": RATIOS, "cache": repr(CACHE), "most": MOST, "batch": answers.BATCH, "split": answers.SPLIT,
+        params={"ratios": RATIOS, "cache": repr(CACHE), "most": MOST[run.mode], "batch": answers.BATCH, "split": answers.SPLIT,
                 "calibration": CALIBRATION},
         inputs=subset.inputs(names, drawn),
         tolerances=dict.fromkeys(("held", "flops_ratio"), 0.05) | {"gained": None, "lost": None},
