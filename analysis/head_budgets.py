@@ -135,8 +135,8 @@ def measure(run: RunContext) -> Result:
         run,
         by=BY,
         link="mini",
-        params={"ratios": RATIOS, "cache": repr(CACHE), "most": MOST[run.mode], "batch": answers.BATCH, "split": answers.SPLIT,
-                "calibration": CALIBRATION},
+        params={"ratios": RATIOS, "cache": repr(CACHE), "most": MOST[run.mode], "batch": answers.BATCH,
+                "split": answers.SPLIT, "calibration": CALIBRATION},
         inputs=subset.inputs(names, drawn),
         tolerances=dict.fromkeys(("held", "flops_ratio"), 0.05) | {"gained": None, "lost": None},
     ) as m:
