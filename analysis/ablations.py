@@ -31,6 +31,7 @@ from analysis.comparisons import difference, named, paired, rate, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
 from analysis.step_similarity import layer_groups
+from analysis.subset import right
 from redvtp.pruning.redvtp import ROWS
 from redvtp.selection import Cut, View
 
@@ -138,7 +139,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             | {"factor": factor, "setting": setting, "keep": keep, "n": len(group)}
             | named("exact_match", rate(hits, len(group)))
             | _beside(groups.get((*DEFAULT, keep)), group)
-            | named("from_unpruned", paired(*(_right(rows) for rows in (full, group))))
+            | named("from_unpruned", paired(*(right(rows.values()) for rows in (full, group))))
             | {"cut": cut}
             | {name: sum(row[name] for row in group.values()) / len(group) for name in MEANS}
             | {"flops_ratio": sum(row["flops"] for row in group.values()) / sum(row["flops"] for row in full.values())}
@@ -150,20 +151,13 @@ def _beside(default: dict[int, Row] | None, group: dict[int, Row]) -> Row:
     """The paired difference from the default in exact match; None for the default itself, and without pruning."""
     if default is None or default is group:
         return dict.fromkeys(("difference", "difference_low", "difference_high", "gained", "lost"))
-    gained, lost = turned(_right(default), _right(group))
+    gained, lost = turned(*(right(rows.values()) for rows in (default, group)))
     return named("difference", difference(gained, lost, len(group))) | {"gained": gained, "lost": lost}
-
-
-def _right(rows: dict[int, Row]) -> list[bool]:
-    """Whether each sample's answer is right, in the samples' order."""
-    return [bool(rows[index]["exact_match"]) for index in sorted(rows)]
 
 
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
     """All changes on one family and seed."""
-    host, common = answers.model(name), subset.fields_of(name, samples)
-    found = subset.in_batches(lambda batch: list(answer_batch(host, batch)), samples, answers.BATCH)
-    return summarise([common | row for rows in found for row in rows])
+    return summarise(subset.answered(name, samples, answer_batch))
 
 
 def measure(run: RunContext) -> Result:

@@ -34,6 +34,7 @@ from analysis.command import command
 from analysis.comparisons import named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
+from analysis.subset import right
 from redvtp.caching import CachePolicy
 
 BY = ("host", "model", "family", "split", "seed", "cache", "method", "keep")
@@ -103,8 +104,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
         out.append(
             {name: group[0][name] for name in BY} | {"beside": setting.beside, "n": len(group)}
             | named("exact_match", rate(sum(row["exact_match"] for row in group), len(group)))
-            | named("difference", (None,) * 3 if alike is group else paired(_right(alike), _right(group)))
-            | named("from_unpruned", (None,) * 3 if whole is group else paired(_right(whole), _right(group)))
+            | named("difference", (None,) * 3 if alike is group else paired(right(alike), right(group)))
+            | named("from_unpruned", (None,) * 3 if whole is group else paired(right(whole), right(group)))
             | {name: _mean(group, name) for name in MEANS}
             | {"flops_ratio": _mean(group, "flops") / _mean(plain, "flops"),
                "tflops_8b": own / 1e12, "share_8b": own / full, "saved_8b": 1 - own / cached,
@@ -123,16 +124,9 @@ def _mean(rows: Sequence[Row], name: str) -> float:
     return sum(row[name] for row in rows) / len(rows)
 
 
-def _right(rows: Sequence[Row]) -> list[bool]:
-    """Whether each sample's answer is right, in the samples' order."""
-    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
-
-
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
     """All caches and ratios on one model, family and seed."""
-    host, common = answers.model(name), subset.fields_of(name, samples)
-    found = subset.in_batches(lambda batch: list(answer_batch(host, batch)), samples, answers.BATCH)
-    return summarise([common | row for rows in found for row in rows])
+    return summarise(subset.answered(name, samples, answer_batch))
 
 
 def measure(run: RunContext) -> Result:
@@ -151,7 +145,7 @@ def measure(run: RunContext) -> Result:
         tolerances=dict.fromkeys((*MEANS, "flops_ratio"), 0.05) | {"seconds_ratio": None},
     ) as m:
         m.each(
-            [{"model": name, "family": family, "seed": seed} for name in names for family, seed in drawn],
+            subset.cells(names, drawn),
             lambda cell: compute(cell["model"], drawn[cell["family"], cell["seed"]]),
         )
     return m.result

@@ -287,9 +287,9 @@ def best(rows: Sequence[Row], ratio: float) -> str:
     return max(scores, key=scores.__getitem__)
 
 
-def models(run: RunContext) -> tuple[str, ...]:
+def models(run: RunContext) -> list[str]:
     """The profile's, and the one that was autoregressive before where it is there."""
-    return (*run.profile.models, *filter(hosts.is_there, [hosts.ADAPTED]))
+    return hosts.beside(run.profile.models, [hosts.ADAPTED])[0]
 
 
 def draw(run: RunContext) -> dict[str, list[Sample]]:

@@ -79,8 +79,7 @@ def measure(run: RunContext) -> Result:
         tolerances={"budget": 0.05, "kept": 0.05, "flops_ratio": 0.05, "flops_to_redvtp": 0.05},
     ) as m:
         m.each(
-            [{"model": name, "family": family, "seed": seed}
-             for name in contender.models(run) for family, seed in drawn],
+            subset.cells(contender.models(run), drawn),
             lambda cell: compute(rows, cell["model"], drawn[cell["family"], cell["seed"]]),
         )
     return m.result

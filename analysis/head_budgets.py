@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import redvtp
 from analysis import answers, benchmarks, contender, subset
@@ -29,6 +30,7 @@ from analysis.command import command
 from analysis.comparisons import named, paired, rate, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
+from analysis.subset import right
 from redvtp.generation import Decoding
 from redvtp.guidance import layer_importance
 from redvtp.pruning import Pruner
@@ -101,30 +103,23 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     full, out = groups["none", 1.0], []
     for (_, keep), group in groups.items():
         base = groups.get((BASE, keep), full)
-        gained, lost = (None, None) if base is group else turned(_right(base), _right(group))
+        gained, lost = (None, None) if base is group else turned(right(base), right(group))
         held = [row["held"] for row in group if row["held"] is not None]
         out.append(
             {name: group[0][name] for name in BY} | {"n": len(group)}
             | named("exact_match", rate(sum(row["exact_match"] for row in group), len(group)))
-            | named("from_unpruned", (None,) * 3 if full is group else paired(_right(full), _right(group)))
-            | named("from_original", (None,) * 3 if base is group else paired(_right(base), _right(group)))
+            | named("from_unpruned", (None,) * 3 if full is group else paired(right(full), right(group)))
+            | named("from_original", (None,) * 3 if base is group else paired(right(base), right(group)))
             | {"gained": gained, "lost": lost, "held": sum(held) / len(held) if held else None}
             | {"flops_ratio": sum(row["flops"] for row in group) / sum(row["flops"] for row in full)}
         )  # fmt: skip
     return out
 
 
-def _right(rows: Sequence[Row]) -> list[bool]:
-    """Whether each sample's answer is right, in the samples' order."""
-    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
-
-
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
     """All methods and ratios on one model, family and seed."""
-    host, common = answers.model(name), subset.fields_of(name, samples)
-    importance = calibrated(host, samples[0].family)
-    found = subset.in_batches(lambda batch: list(answer_batch(host, batch, importance)), samples, answers.BATCH)
-    return summarise([common | row for rows in found for row in rows])
+    importance = calibrated(answers.model(name), samples[0].family)
+    return summarise(subset.answered(name, samples, partial(answer_batch, importance=importance)))
 
 
 def measure(run: RunContext) -> Result:
@@ -141,7 +136,7 @@ def measure(run: RunContext) -> Result:
         tolerances=dict.fromkeys(("held", "flops_ratio"), 0.05) | {"gained": None, "lost": None},
     ) as m:
         m.each(
-            [{"model": name, "family": family, "seed": seed} for name in names for family, seed in drawn],
+            subset.cells(names, drawn),
             lambda cell: compute(cell["model"], drawn[cell["family"], cell["seed"]]),
         )
     return m.result

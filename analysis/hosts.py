@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis import paths
 from analysis.profiles import RunContext
 
@@ -14,8 +16,12 @@ def is_there(name: str) -> bool:
     return (paths.DATA / name / "config.json").is_file()
 
 
+def beside(names: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(`names` and those of the others whose folder is there, those left out because it is not)."""
+    there = [name for name in others if is_there(name)]
+    return [*names, *there], [name for name in others if name not in there]
+
+
 def both(run: RunContext) -> tuple[list[str], list[str]]:
     """(models to run, models left out because their folder is not there): the profile's first model, and LaViDa."""
-    names = [run.profile.models[0], LAVIDA]
-    missing = [name for name in names[1:] if not is_there(name)]
-    return [name for name in names if name not in missing], missing
+    return beside(run.profile.models[:1], [LAVIDA])

@@ -26,6 +26,7 @@ from analysis.command import command
 from analysis.comparisons import named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
+from analysis.subset import right
 from redvtp.model import model_folder
 from redvtp.pruning import Pruner
 
@@ -104,8 +105,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
         out.append(
             {name: group[0][name] for name in BY} | {"n": n}
             | named("exact_match", rate(sum(row["exact_match"] for row in group), n))
-            | named("difference", (None,) * 3 if group is repaired else paired(_right(repaired), _right(group)))
-            | named("from_unpruned", (None,) * 3 if group is whole else paired(_right(whole), _right(group)))
+            | named("difference", (None,) * 3 if group is repaired else paired(right(repaired), right(group)))
+            | named("from_unpruned", (None,) * 3 if group is whole else paired(right(whole), right(group)))
             | named("changed", rate(sum(row["prediction"] != row["other"] for row in group), n) if group is whole
                     else (None,) * 3)
             | {name: sum(row[name] for row in group) / n for name in MEANS}
@@ -113,11 +114,6 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
                "tflops_8b": cost / 1e12, "share_8b": cost / full}
         )  # fmt: skip
     return out
-
-
-def _right(rows: Sequence[Row]) -> list[bool]:
-    """Whether each sample's answer is right, in the samples' order."""
-    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
 
 
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:

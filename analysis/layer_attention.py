@@ -234,7 +234,7 @@ def measure(run: RunContext) -> Result:
         tolerances=dict.fromkeys(set(VALUES) - set(BOUNDED), 0.05) | {"right": 0.05, "n": None},
     ) as m:
         m.each_piece(
-            [{"model": name, "family": family, "seed": seed} for name in names for family, seed in chosen],
+            subset.cells(names, chosen),
             lambda cell: subset.batches(chosen[cell["family"], cell["seed"]], BATCH),
             lambda cell, batch: compute(cell["model"], batch),
             lambda cell, batches: summarise(batches),

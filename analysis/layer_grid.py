@@ -19,6 +19,7 @@ from analysis.command import command
 from analysis.comparisons import named, paired, rate
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
+from analysis.subset import right
 from redvtp.pruning import Pruner
 
 BY = ("host", "model", "family", "split", "seed", "method", "layer", "keep")
@@ -58,23 +59,16 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             dict(zip(BY, key, strict=True))
             | {"n": len(group), **named("exact_match", rate(hits, len(group)))}
             | {name: sum(row[name] for row in group) / len(group) for name in MEANS}
-            | named("from_unpruned", paired(_right(full), _right(group)))
-            | named("over_fastv", paired(_right(fastv[ratio]), _right(group)) if ratio in fastv else (None,) * 3)
+            | named("from_unpruned", paired(right(full), right(group)))
+            | named("over_fastv", paired(right(fastv[ratio]), right(group)) if ratio in fastv else (None,) * 3)
             | {"flops_ratio": sum(row["flops"] for row in group) / sum(row["flops"] for row in full)}
         )
     return out
 
 
-def _right(rows: Sequence[Row]) -> list[bool]:
-    """Whether each sample's answer is right, in the samples' order."""
-    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
-
-
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
     """The grid of one family and seed."""
-    host, common = answers.model(name), subset.fields_of(name, samples)
-    found = subset.in_batches(lambda batch: list(answer_batch(host, batch)), samples, answers.BATCH)
-    return summarise([common | row for rows in found for row in rows])
+    return summarise(subset.answered(name, samples, answer_batch))
 
 
 def measure(run: RunContext) -> Result:

@@ -22,6 +22,7 @@ from analysis.command import command
 from analysis.comparisons import difference, named, paired, rate, turned
 from analysis.profiles import RunContext
 from analysis.results import Measurement, Result, Row
+from analysis.subset import right
 from redvtp.pruning import Pruner
 
 BY = ("host", "model", "family", "split", "seed", "method", "positions", "keep")
@@ -65,7 +66,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
             {name: group[0][name] for name in BY} | {"positions": positions or "none", "n": n}
             | named("exact_match", rate(sum(row["exact_match"] for row in group), n))
             | _beside(groups[method, keep, POSITIONS[0]] if positions == "original" else None, group)
-            | named("from_unpruned", (None,) * 3 if group is whole else paired(_right(whole), _right(group)))
+            | named("from_unpruned", (None,) * 3 if group is whole else paired(right(whole), right(group)))
             | {name: sum(row[name] for row in group) / n for name in MEANS}
         )  # fmt: skip
     return out
@@ -75,27 +76,18 @@ def _beside(compact: Sequence[Row] | None, group: Sequence[Row]) -> Row:
     """The paired difference from compact positions in exact match; None for what is not compared with them."""
     if compact is None:
         return dict.fromkeys(("difference", "difference_low", "difference_high", "gained", "lost"))
-    gained, lost = turned(_right(compact), _right(group))
+    gained, lost = turned(right(compact), right(group))
     return named("difference", difference(gained, lost, len(group))) | {"gained": gained, "lost": lost}
-
-
-def _right(rows: Sequence[Row]) -> list[bool]:
-    """Whether each sample's answer is right, in the samples' order."""
-    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
 
 
 def compute(name: str, samples: Sequence[Sample]) -> list[Row]:
     """Both methods both ways, on one model, family and seed."""
-    host, common = answers.model(name), subset.fields_of(name, samples)
-    found = subset.in_batches(lambda batch: list(answer_batch(host, batch)), samples, answers.BATCH)
-    return summarise([common | row for rows in found for row in rows])
+    return summarise(subset.answered(name, samples, answer_batch))
 
 
 def models(run: RunContext) -> tuple[list[str], list[str]]:
     """(models to run, models left out because their folder is not there): the profile's, LaViDa's, the adapted one."""
-    others = (hosts.LAVIDA, hosts.ADAPTED)
-    there = [name for name in others if hosts.is_there(name)]
-    return [*run.profile.models, *there], [name for name in others if name not in there]
+    return hosts.beside(run.profile.models, [hosts.LAVIDA, hosts.ADAPTED])
 
 
 def measure(run: RunContext) -> Result:
@@ -114,7 +106,7 @@ def measure(run: RunContext) -> Result:
         tolerances=dict.fromkeys(MEANS, 0.05) | {"gained": None, "lost": None},
     ) as m:
         m.each(
-            [{"model": name, "family": family, "seed": seed} for name in names for family, seed in drawn],
+            subset.cells(names, drawn),
             lambda cell: compute(cell["model"], drawn[cell["family"], cell["seed"]]),
         )
     return m.result

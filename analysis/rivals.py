@@ -206,7 +206,7 @@ def summarise(rows: Sequence[Row], wide: bool) -> Iterator[Row]:
         full = groups[_key(told, UNPRUNED)]
         unchanged = told["change"] == "none" or told["method"] == "none"
         base = full if unchanged else groups[_key(told, {"change": "none"})]
-        right = [[bool(part[index]["exact_match"]) for index in sorted(part)] for part in (base, group)]
+        right = [subset.right(part.values()) for part in (base, group)]
         gained, lost = (None, None) if base is group else turned(*right)
         apart = (None,) * 3 if base is group else difference(gained, lost, len(group))
         yield (

@@ -3,13 +3,15 @@ published data sets; and how they are split into batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import redvtp
 from analysis import answers, drawn
 from analysis.benchmarks import Sample
 from analysis.benchmarks.published import Drawn
 from analysis.profiles import RunContext
+from analysis.results import Row
 
 T = TypeVar("T")
 
@@ -58,3 +60,22 @@ def fields_of(name: str, samples: Sequence[Sample]) -> Mapping[str, str | int]:
     """The fields that a model's rows on one family and seed have in common."""
     first = samples[0]
     return {"model": answers.folder(name), "family": first.family, "split": first.split, "seed": first.seed}
+
+
+def answered(
+    name: str, samples: Sequence[Sample], answer_batch: Callable[[redvtp.Model, Sequence[Sample]], Iterable[Row]]
+) -> list[Row]:
+    """All rows that a model gives batch by batch, with the fields that they have in common."""
+    host, common = answers.model(name), fields_of(name, samples)
+    found = in_batches(lambda batch: list(answer_batch(host, batch)), samples, answers.BATCH)
+    return [common | row for rows in found for row in rows]
+
+
+def right(rows: Iterable[Row]) -> list[bool]:
+    """Whether each sample's answer is right, in the samples' order."""
+    return [bool(row["exact_match"]) for row in sorted(rows, key=lambda row: row["index"])]
+
+
+def cells(names: Sequence[str], chosen: Chosen) -> list[dict[str, str | int]]:
+    """A cell for each model, family and seed."""
+    return [{"model": name, "family": family, "seed": seed} for name in names for family, seed in chosen]

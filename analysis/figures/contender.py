@@ -112,23 +112,17 @@ def table(result: Result) -> pd.DataFrame:
         base, original, staged = (part.iloc[place] for place in range(3))
         line = {"model": model, "family": family, "FLOPs of r": f"{ratio:.0%}", "n": int(base["n"])}
         line |= {"unpruned": f"{full[model, family]:.0%}"}
-        line |= {look(row["setting"]).label: _rate(row) for row in (base, original)}
-        line |= {STAGED.label: _rate(staged), "setting": staged["setting"], "tokens kept": staged["kept"]}
+        line |= {look(row["setting"]).label: rates.percent(row) for row in (base, original)}
+        line |= {STAGED.label: rates.percent(staged), "setting": staged["setting"], "tokens kept": staged["kept"]}
         line |= {"FLOPs / RedVTP's": staged["flops_to_redvtp"]}
         line |= {"contender - RedVTP": _points(staged, "redvtp"), "contender - original": _points(staged, "original")}
         lines.append(line | {"original - RedVTP": _points(original, "redvtp")})
     return pd.DataFrame(lines)
 
 
-def _rate(row: pd.Series) -> str:
-    value, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.0f} [{low:.0f}, {high:.0f}]"
-
-
 def _points(row: pd.Series, name: str) -> str:
     """A difference in points with its interval, † where it is significant."""
-    value, low, high = (100 * row[f"from_{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{round(value) + 0:+d}{'†' if row[f'p_holm_{name}'] < ALPHA else ''} [{low:.0f}, {high:.0f}]"
+    return rates.points(row, f"from_{name}", "†" if row[f"p_holm_{name}"] < ALPHA else "")
 
 
 def search(run: RunContext) -> Result:

@@ -62,9 +62,7 @@ def table(result: Result) -> pd.DataFrame:
 
 
 def _cell(row: pd.Series) -> str:
-    mark = "†" if row["p_holm"] < ALPHA else ""
-    value, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.0f}{mark} [{low:.0f}, {high:.0f}]"
+    return rates.percent(row, _mark(row))
 
 
 def table_caption(run: RunContext, result: Result) -> str:
@@ -94,5 +92,8 @@ def sentence(result: Result) -> str:
 
 
 def _points(row: pd.Series) -> str:
-    value, low, high = (100 * row[f"from_original{end}"] for end in ("", "_low", "_high"))
-    return f"{round(value) + 0:+d}{'†' if row['p_holm'] < ALPHA else ''} [{low:.0f}, {high:.0f}]"
+    return rates.points(row, "from_original", _mark(row))
+
+
+def _mark(row: pd.Series) -> str:
+    return "†" if row["p_holm"] < ALPHA else ""

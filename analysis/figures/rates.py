@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -63,6 +63,18 @@ def bars(part: pd.DataFrame, rate: str) -> list[pd.Series]:
     low, high = (part[f"{rate}_{end}"].astype(float) for end in ("low", "high"))
     middle = part[rate].astype(float)
     return [(middle - low).clip(lower=0), (high - middle).clip(lower=0)]
+
+
+def percent(row: Mapping[str, Any], mark: str = "") -> str:
+    """Exact match in percent, a mark, and its interval."""
+    value, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.0f}{mark} [{low:.0f}, {high:.0f}]"
+
+
+def points(row: Mapping[str, Any], name: str, mark: str = "") -> str:
+    """A difference in points, a mark, and its interval."""
+    value, low, high = (100 * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{round(value) + 0:+d}{mark} [{low:.0f}, {high:.0f}]"
 
 
 def listed(words: Iterable[str], empty: str = "no family") -> str:

@@ -7,6 +7,7 @@ import json
 import pandas as pd
 
 from analysis import published
+from analysis.figures import rates
 from analysis.figures.fewer import caption
 from analysis.figures.rival_rows import ALPHA, KEY, MEANS, frame, label, models_of, plain
 from analysis.profiles import RunContext
@@ -43,9 +44,7 @@ def table(result: Result) -> pd.DataFrame:
 
 
 def _cell(row: pd.Series) -> str:
-    mark = "†" if row["p_holm"] < ALPHA else ""
-    value, low, high = (100 * row[f"exact_match{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.0f}{mark} [{low:.0f}, {high:.0f}]"
+    return rates.percent(row, "†" if row["p_holm"] < ALPHA else "")
 
 
 def _printed_average(origin: str, method: str, keep: float) -> str | None:

@@ -101,7 +101,9 @@ def provenance_line(one: Found) -> str:
     """n, seeds, commit and device in a line."""
     about = one.result.provenance
     sampled = any("family" in row or "benchmark" in row for row in one.result.rows)
-    size = f"n = {about.get('n')} a family at most, seed {', '.join(map(str, about.get('seeds', ())))}"
+    n = max((row["n"] for row in one.result.rows if isinstance(row.get("n"), int)), default=about.get("n"))
+    seeds = sorted({row["seed"] for row in one.result.rows if "seed" in row}) or about.get("seeds", ())
+    size = f"n = {n} a family at most, seed {', '.join(map(str, seeds))}"
     parts = [size] if sampled else ["counted"] if about["link"] == "flops" else []
     parts += [f"commit {(about.get('commit') or 'none')[:10]}", str(about.get("device"))]
     return f"From result {one.name} ({'; '.join(parts)}):"

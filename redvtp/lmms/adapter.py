@@ -201,11 +201,11 @@ class RedvtpModel(lmms):
         return len(ids)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """Not there."""
+        """Refused: lmms-eval asks every model for it, and a masked diffusion model has none."""
         raise NotImplementedError("a masked diffusion model has no likelihood to give: expected tasks that generate")
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
-        """Not there."""
+        """Refused: lmms-eval asks every model for it, and none of the papers' tasks has several turns."""
         raise NotImplementedError("multi-turn tasks are not supported: expected tasks with one question and answer")
 
     def clean(self) -> None:

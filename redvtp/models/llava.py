@@ -6,6 +6,7 @@ Source: official_code §2 and §4 (architecture, any-resolution tiling, prompt),
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -39,7 +40,7 @@ IMAGE_TOKEN_ID = -200
 MASK_TOKEN = "<|mdm_mask|>"
 
 
-class LlavaHost:
+class LlavaHost(ABC):
     """A host of the denoising loop (see redvtp.models.base.Host); LladaV and Lavida say what is their own.
 
     Args:
@@ -113,19 +114,19 @@ class LlavaHost:
     # ---- what each host says itself ----------------------------------------------------------------------
 
     @staticmethod
+    @abstractmethod
     def translate(official: Mapping) -> LlavaOnevisionConfig:
         """transformers' config from an official ``config.json`` (as a dict)."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def tensor_name(official: str) -> str:
         """The host's name of an official tensor; a name outside the map comes back unchanged."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def trims_vocabulary(official: Mapping) -> bool:
         """Whether the official loader cuts embedding and head to the tokenizer's size."""
-        raise NotImplementedError
 
     @staticmethod
     def ties_head(official: Mapping) -> bool:
@@ -133,13 +134,13 @@ class LlavaHost:
         return False
 
     @staticmethod
+    @abstractmethod
     def own_specials(official: Mapping) -> dict:
         """Mask and banned ids where a folder without tokenizer names them itself, as recorded test vectors do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode_tiled(self, images: list[Image.Image]) -> list[tuple[Tensor, Layout]]:
         """Features ``[n, D]`` and layout of each image, cut into tiles."""
-        raise NotImplementedError
 
     # ---- loading -----------------------------------------------------------------------------------------
 
