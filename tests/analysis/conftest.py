@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import paths
+from tests.analysis import claims_world
 
 REPOSITORY = paths.ROOT
 
@@ -25,3 +26,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "analysis" / "tiny.py").write_text("from redvtp import helper\n")
     (tmp_path / "redvtp" / "helper.py").write_text("FACTOR = 2\n")
     return tmp_path
+
+
+@pytest.fixture
+def furnished(project):
+    """A project in which claims can be read."""
+    claims_world.furnish()
+    return project
+
+
+@pytest.fixture
+def full(furnished):
+    """The same with results in which every claim holds."""
+    claims_world.write_results()
+    return furnished
